@@ -1,0 +1,37 @@
+"""attnviz: build attention, and look at it.
+
+Names load when they are first used, so that `import attnviz` stays cheap.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+
+__version__ = version("attnviz")
+
+_HOME = {  # public name: the module that defines it
+    "HeatmapView": "attnviz.views.heatmap",
+    "about": "attnviz.machine",
+    "device": "attnviz.machine",
+    "heatmap": "attnviz.views.heatmap",
+    "plot_heatmap": "attnviz.views.figures",
+    "seed": "attnviz.machine",
+    "show": "attnviz.views.figures",
+}
+_ROOMS = ("layers", "lessons", "models", "views")
+
+__all__ = [*_HOME, *_ROOMS]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+    elif name in _ROOMS:
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module 'attnviz' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,139 @@
+"""Scaled dot-product attention and multi-head attention (Vaswani et al. 2017, section 3.2)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnviz.layers.masks import check_mask
+
+
+def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
+    """How much each query attends to each key: softmax(q kᵀ / √d_k) over the keys it may see.
+
+    query: (..., n_queries, d_k)   key: (..., n_keys, d_k)
+    mask:  bool, True where a query may attend: (n_queries, n_keys) for all, or with as many
+           dimensions as query, each of the full size or 1.
+    Returns (..., n_queries, n_keys); every row sums to one, a row with nothing to see is zero.
+    Raises TypeError for a mask that is not bool, ValueError for shapes that do not fit.
+    Source: Vaswani et al. 2017, equation 1.
+    """
+    _check_query_and_key(query, key)
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))  # (..., query, key)
+    if mask is None:
+        return scores.softmax(-1)
+    check_mask(mask, scores.shape)
+    weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
+    return weights * mask  # a row with nothing to see becomes zeros, and its gradient stays finite
+
+
+def scaled_dot_product_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Mix the values by how well each query matches each key.
+
+    query: (..., n_queries, d_k)   key: (..., n_keys, d_k)   value: (..., n_keys, d_v)
+    mask:  as in `attention_weights`.
+    Returns the mixed values (..., n_queries, d_v) and the weights (..., n_queries, n_keys).
+    Raises as `attention_weights`, and ValueError when key and value differ in number.
+    Source: Vaswani et al. 2017, equation 1.
+    """
+    weights = attention_weights(query, key, mask)
+    if value.shape[:-1] != key.shape[:-1]:
+        raise ValueError(
+            f"value must come with one vector for each key: expected {tuple(key.shape[:-1])} "
+            f"before the last dimension, got {tuple(value.shape[:-1])}"
+        )
+    return weights @ value, weights
+
+
+def _check_query_and_key(query: Tensor, key: Tensor) -> None:
+    if query.dim() < 2 or key.dim() != query.dim() or query.shape[:-2] != key.shape[:-2]:
+        raise ValueError(
+            "query (..., n_queries, d_k) and key (..., n_keys, d_k) must agree in their leading "
+            f"dimensions, got {tuple(query.shape)} and {tuple(key.shape)}"
+        )
+    if query.size(-1) != key.size(-1):
+        raise ValueError(
+            "query and key must have the same d_k (last dimension), "
+            f"got {query.size(-1)} and {key.size(-1)}"
+        )
+
+
+class MultiHeadAttention(nn.Module):
+    """Several attentions side by side, each on its own slice of the model's width.
+
+    d_model: width of the tokens, in and out.   n_heads: number of heads; must divide d_model.
+    bias:    whether the projections add a bias.
+    dropout: probability with which a weight is dropped in training, before it meets the values.
+    Raises ValueError when n_heads does not divide d_model or dropout is not in [0, 1).
+    Source: Vaswani et al. 2017, section 3.2.2.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, *, bias: bool = True, dropout: float = 0.0):
+        super().__init__()
+        if n_heads < 1 or d_model < 1 or d_model % n_heads:
+            raise ValueError(
+                f"d_model must be a positive multiple of n_heads, got d_model={d_model} "
+                f"and n_heads={n_heads}"
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        self.d_model, self.n_heads, self.dropout = d_model, n_heads, dropout
+        self.qkv_proj = nn.Linear(d_model, 3 * d_model, bias=bias)  # rows: query, key, value
+        self.out_proj = nn.Linear(d_model, d_model, bias=bias)
+        nn.init.xavier_uniform_(self.qkv_proj.weight)
+        if bias:
+            nn.init.zeros_(self.qkv_proj.bias)
+            nn.init.zeros_(self.out_proj.bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        mask: Tensor | None = None,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Let the tokens of x attend to themselves, or to those of memory (cross-attention).
+
+        x:      (batch, query, d_model)   memory: (batch, key, d_model)
+        mask:   bool, True where a query may attend: (query, key), (batch, query, key) or
+                (batch, heads, query, key); in the last two a dimension may be 1.
+        need_weights: return the weights too; without them the fused kernel of torch is used.
+        Returns (batch, query, d_model) and the weights (batch, heads, query, key) or None.
+        Raises ValueError or TypeError for inputs or a mask that do not fit.
+        """
+        self._check_tokens("x", x)
+        if memory is not None:
+            self._check_tokens("memory", memory)
+            if len(memory) != len(x):
+                raise ValueError(f"memory has batch size {len(memory)}, x has {len(x)}")
+        query, key, value = self._project(x, memory)  # (batch, heads, token, d_k) each
+        if mask is not None:
+            mask = mask.unsqueeze(1) if mask.dim() == 3 else mask
+            check_mask(mask, (*query.shape[:-1], key.size(-2)))
+        weights = None
+        dropout = self.dropout if self.training else 0.0
+        if need_weights:
+            weights = attention_weights(query, key, mask)
+            mixed = F.dropout(weights, dropout) @ value
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2)), weights
+
+    def _project(self, x: Tensor, memory: Tensor | None) -> list[Tensor]:
+        if memory is None:
+            projected = self.qkv_proj(x).chunk(3, dim=-1)
+        else:
+            weight, bias, d_model = self.qkv_proj.weight, self.qkv_proj.bias, self.d_model
+            bias_q, bias_kv = (None, None) if bias is None else (bias[:d_model], bias[d_model:])
+            query = F.linear(x, weight[:d_model], bias_q)
+            projected = query, *F.linear(memory, weight[d_model:], bias_kv).chunk(2, dim=-1)
+        return [t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in projected]
+
+    def _check_tokens(self, name: str, tokens: Tensor) -> None:
+        if tokens.dim() != 3 or tokens.size(-1) != self.d_model:
+            raise ValueError(
+                f"{name} must be (batch, token, d_model={self.d_model}), got {tuple(tokens.shape)}"
+            )

@@ -1,0 +1,5 @@
+"""What the notebooks need besides the package: questions, exercises, checks."""
+
+from attnviz.lessons.quiz import Quiz, predict
+
+__all__ = ["Quiz", "predict"]

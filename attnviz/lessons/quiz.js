@@ -1,0 +1,46 @@
+// A question with one right answer: choose first, reveal after.
+
+let groups = 0; // radio buttons of one question share a name
+
+const make = (parent, tag, className, text = "") => {
+  const node = document.createElement(tag);
+  node.className = className;
+  node.textContent = text;
+  parent.append(node);
+  return node;
+};
+
+function render({ model, el }) {
+  const root = make(el, "fieldset", "attnviz-quiz");
+  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take the arrow keys for itself
+  make(root, "legend", "", `Predict: ${model.get("question")}`);
+  const name = `attnviz-quiz-${groups++}`;
+  const radios = model.get("options").map((option, i) => {
+    const label = make(root, "label", "");
+    const radio = make(label, "input", "");
+    Object.assign(radio, { type: "radio", name, value: i });
+    label.append(` ${option}`);
+    radio.addEventListener("change", () => { model.set("chosen", i); model.save_changes(); });
+    return radio;
+  });
+  const reveal = make(root, "button", "", "Reveal the answer");
+  reveal.type = "button";
+  const result = make(root, "div", "attnviz-quiz-result");
+  result.setAttribute("aria-live", "polite");
+
+  function draw() {
+    const chosen = model.get("chosen");
+    radios.forEach((radio, i) => { radio.checked = i === chosen; });
+    reveal.disabled = chosen === null;
+    result.textContent = chosen === null ? "Choose before you run the next cell." : "Noted. Run the next cell, then reveal.";
+  }
+  reveal.addEventListener("click", () => {
+    const answer = model.get("answer"), right = model.get("chosen") === answer;
+    result.textContent = `${right ? "✓ Right" : `✗ It is: ${model.get("options")[answer]}`}. ${model.get("because")}`;
+  });
+  model.on("change:chosen", draw);
+  draw();
+  return () => model.off("change:chosen", draw);
+}
+
+export default { render };

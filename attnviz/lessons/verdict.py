@@ -1,0 +1,76 @@
+"""What a check says of an exercise, in words and, where it helps, in a picture."""
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Literal
+
+import numpy as np
+
+_LOOKS = {  # status: mark and colour
+    "passed": ("✓", "#2e7d32"),
+    "not yet": ("…", "#9e6a03"),
+    "wrong": ("✗", "#c62828"),
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Verdict:
+    """The outcome of a check.
+
+    name: the exercise.   status: "passed", "not yet" (still a stub) or "wrong".
+    reason: one or two sentences.   yours, right: the results on the first input that differs.
+    """
+
+    name: str
+    status: Literal["passed", "not yet", "wrong"]
+    reason: str
+    yours: Any = None
+    right: Any = None
+
+    def __bool__(self) -> bool:
+        return self.status == "passed"
+
+    def __repr__(self) -> str:
+        mark, _ = _LOOKS[self.status]
+        return f"{mark} {self.name}, {self.status}: {self.reason}"
+
+    def _repr_html_(self) -> str:
+        mark, color = _LOOKS[self.status]
+        return (
+            f'<div style="border-left:4px solid {color};padding:2px 10px">'
+            f"<b>{mark} {escape(self.name)}, {self.status}:</b> {escape(self.reason)}"
+            f"{self._picture()}</div>"
+        )
+
+    def _picture(self) -> str:
+        """Yours beside the right one, when both are matrices that can be compared."""
+        pair = [_as_matrix(result) for result in (self.yours, self.right)]
+        if any(matrix is None for matrix in pair):
+            return ""
+        from matplotlib.figure import Figure
+
+        from attnviz.views.figures import COLOR_MAP, png
+
+        figure = Figure(figsize=(5, 2.6), layout="constrained")
+        finite = np.concatenate([m[np.isfinite(m)] for m in pair])
+        limits = {"vmin": finite.min(), "vmax": finite.max()}
+        axes = figure.subplots(1, 2)
+        for ax, matrix, title in zip(axes, pair, ["yours", "right"], strict=True):
+            image = ax.imshow(matrix, cmap=COLOR_MAP, **limits)
+            ax.set_title(title, fontsize=10)
+            ax.set_xticks([])
+            ax.set_yticks([])
+        figure.colorbar(image, ax=axes, shrink=0.8)
+        return (
+            '<br/><img alt="your result beside the right one, on the same colour scale" width="400"'
+            ' style="background:#fff;border-radius:6px;margin-top:6px"'
+            f' src="data:image/png;base64,{png(figure, dpi=120)}"/>'
+        )
+
+
+def _as_matrix(result: Any) -> np.ndarray | None:
+    """The last two dimensions of a result (the first of a batch), if it has any finite number."""
+    if not isinstance(result, np.ndarray) or result.ndim < 2 or result.dtype.kind not in "biuf":
+        return None
+    matrix = result.reshape(-1, *result.shape[-2:])[0].astype(float)
+    return matrix if np.isfinite(matrix).any() else None

@@ -1,0 +1,35 @@
+"""The machine at hand: which device to use, what is installed, and reproducible randomness."""
+
+import os
+import platform
+import random
+from importlib.metadata import version
+
+import numpy as np
+import torch
+
+
+def device() -> torch.device:
+    """The fastest device torch can use here: CUDA, then Apple's MPS, then the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def seed(number: int) -> None:
+    """Make what follows repeatable: seeds Python's, NumPy's and torch's random generators."""
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
+
+
+def about() -> str:
+    """One line each on Python, the libraries the lessons rest on, and the device."""
+    here = device()
+    name = {"cuda": lambda: torch.cuda.get_device_name(), "mps": lambda: "Apple GPU"}.get(
+        here.type, lambda: f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads"
+    )()
+    libraries = ", ".join(f"{p} {version(p)}" for p in ("attnviz", "torch", "numpy", "anywidget"))
+    return f"Python {platform.python_version()} on {platform.system()}\n{libraries}\n{here}: {name}"

@@ -1,0 +1,117 @@
+"""Attention as matplotlib figures, for papers and print, and figures that can be read aloud."""
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from math import ceil
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from attnviz.views.inputs import check_labels, check_weights
+
+COLOR_MAP = "viridis"  # perceptually uniform, and safe for colour-blind readers
+_INCHES_PER_TOKEN, _MOST_INCHES = 0.24, 7.0
+
+
+def palette() -> bytes:
+    """The 256 colours from no attention to the most, three bytes each."""
+    return matplotlib.colormaps[COLOR_MAP](np.arange(256), bytes=True)[:, :3].tobytes()
+
+
+def plot_heatmap(
+    weights: ArrayLike,
+    tokens: Sequence[str],
+    key_tokens: Sequence[str] | None = None,
+    *,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one attention matrix with matplotlib, in the look of the `heatmap` widget.
+
+    Arguments and errors as in `heatmap`.
+    ax: the axes to draw into; a new figure of a fitting size when not given.
+    Returns the axes.
+    """
+    matrix = check_weights(weights)
+    queries, keys = check_labels(matrix, tokens, key_tokens)
+    if ax is None:
+        from matplotlib import pyplot  # only here, where pyplot's bookkeeping is wanted
+
+        _, ax = pyplot.subplots(figsize=_figure_size(matrix.shape), layout="constrained")
+    image = ax.imshow(matrix, cmap=COLOR_MAP, vmin=0, vmax=matrix.max() or 1, interpolation="none")
+    _label(ax.yaxis, queries, ax.get_figure().get_figheight())
+    _label(ax.xaxis, keys, ax.get_figure().get_figwidth())
+    ax.xaxis.tick_top()
+    ax.xaxis.set_label_position("top")
+    ax.tick_params(axis="x", labelrotation=90)
+    ax.tick_params(length=0, labelsize=9)
+    ax.set(xlabel="key (is attended to)", ylabel="query (attends)", title=_plain(title))
+    bar = ax.get_figure().colorbar(image, ax=ax, shrink=0.6, aspect=30, pad=0.03)
+    bar.set_label("attention weight", fontsize=9)
+    bar.ax.tick_params(labelsize=9)
+    bar.outline.set_visible(False)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def heatmap_png(
+    weights: np.ndarray, queries: Sequence[str], keys: Sequence[str], title: str = ""
+) -> str:
+    """The picture of `plot_heatmap` as a PNG in base64, made without touching pyplot."""
+    figure = Figure(figsize=_figure_size(weights.shape), layout="constrained")
+    plot_heatmap(weights, queries, keys, title=title, ax=figure.add_subplot())
+    return png(figure, dpi=100)
+
+
+def show(figure: Figure, caption: str, alt: str) -> None:
+    """Display a matplotlib figure with a caption below it and a description for screen readers.
+
+    JupyterLab drops alternative text given as metadata, so the figure goes into the page as HTML.
+
+    figure:  the figure; it is closed, so that it is not shown a second time.
+    caption: what to see in it, one or two sentences.
+    alt:     what it looks like, for a reader who cannot see it.
+    Raises ValueError when caption or alt is empty.
+    """
+    from IPython.display import display
+    from matplotlib import pyplot
+
+    for name, text in [("caption", caption), ("alt", alt)]:
+        if not text.strip():
+            raise ValueError(f"{name} must say something about the figure, got {text!r}")
+    width = round(figure.get_figwidth() * 96)
+    html = (
+        f'<figure style="margin:0.5em 0"><img alt="{escape(alt)}" width="{width}" '
+        f'style="max-width:100%;background:#fff;border-radius:6px" '
+        f'src="data:image/png;base64,{png(figure, dpi=150)}"/>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+    pyplot.close(figure)
+    display({"text/html": html, "text/plain": f"[figure] {caption}"}, raw=True)
+
+
+def _label(axis: matplotlib.axis.Axis, tokens: Sequence[str], inches: float) -> None:
+    """Label an axis with tokens, leaving some out where they would overlap."""
+    step = ceil(len(tokens) * 0.17 / (0.75 * inches))
+    axis.set_ticks(range(0, len(tokens), step), [_plain(t) for t in tokens[::step]])
+
+
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")  # matplotlib would read text between dollars as a formula
+
+
+def _figure_size(shape: tuple[int, int]) -> tuple[float, float]:
+    height, width = (min(_MOST_INCHES, 2 + _INCHES_PER_TOKEN * n) for n in shape)
+    return width + 0.8, height
+
+
+def png(figure: Figure, dpi: int) -> str:
+    """The figure as a PNG in base64; dpi in dots per inch."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return base64.b64encode(buffer.getvalue()).decode()

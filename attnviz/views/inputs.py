@@ -1,0 +1,73 @@
+"""Checks that turn what a reader brings into what a view may draw, or say what is wrong with it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+ROW_SUM_TOLERANCE = 0.02  # weights rounded to bfloat16 sum to one within this
+
+
+def check_weights(weights: ArrayLike) -> NDArray[np.float32]:
+    """Return one attention matrix as float32 (query, key), or raise.
+
+    weights: (n_queries, n_keys), anything `numpy.asarray` takes or a torch tensor on any device;
+             every row sums to one, or is all zero for a query that may attend to nothing.
+    Raises TypeError for what is not numbers, ValueError for another number of dimensions, an empty
+    matrix, NaN, negative weights, or rows that do not sum to one.
+    """
+    if hasattr(weights, "detach"):  # a torch tensor: leave the graph, the device and bfloat16
+        weights = weights.detach().cpu().float()
+    matrix = np.asarray(weights)
+    if matrix.dtype.kind not in "fiub":
+        raise TypeError(f"weights must be numbers, got an array of {matrix.dtype}")
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        hint = " Choose one layer, head and batch item, such as weights[0, 5]." * (matrix.ndim > 2)
+        raise ValueError(f"weights must be (n_queries, n_keys), got shape {matrix.shape}.{hint}")
+    if not np.isfinite(matrix).all():
+        row, column = np.argwhere(~np.isfinite(matrix))[0]
+        raise ValueError(f"weights must be finite, got {matrix[row, column]} at [{row}, {column}]")
+    if matrix.min() < 0:
+        row, column = np.unravel_index(matrix.argmin(), matrix.shape)
+        raise ValueError(
+            f"weights must not be negative, got {matrix.min():.4g} at [{row}, {column}]; "
+            "are these scores from before the softmax?"
+        )
+    sums = matrix.sum(axis=1, dtype=np.float64)
+    wrong = np.flatnonzero((abs(sums - 1) > ROW_SUM_TOLERANCE) & (sums != 0))
+    if len(wrong):
+        raise ValueError(
+            f"each row of weights must sum to 1 (or be all zero), but row {wrong[0]} sums to "
+            f"{sums[wrong[0]]:.4g} ({len(wrong)} of {len(sums)} rows do not)"
+        )
+    return np.ascontiguousarray(matrix, dtype=np.float32)
+
+
+def check_tokens(name: str, tokens: Sequence[str], expected: int) -> list[str]:
+    """Return tokens as a list of `expected` strings, or raise TypeError or ValueError.
+
+    name: the argument's name, for the message.
+    """
+    if isinstance(tokens, str) or not all(isinstance(token, str) for token in tokens):
+        got = type(tokens).__name__
+        raise TypeError(f"{name} must be a list of strings, one for each token, got {got}")
+    if len(tokens) != expected:
+        raise ValueError(
+            f"{name} must have one label for each of the {expected} rows or columns of weights, "
+            f"got {len(tokens)}"
+        )
+    return list(tokens)
+
+
+def check_labels(
+    matrix: NDArray, tokens: Sequence[str], key_tokens: Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    """Return the query and the key labels of a matrix; the keys share the queries' by default."""
+    queries = check_tokens("tokens", tokens, matrix.shape[0])
+    if key_tokens is None:
+        if matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(
+                f"weights of shape {matrix.shape} have other keys than queries: give key_tokens"
+            )
+        return queries, queries
+    return queries, check_tokens("key_tokens", key_tokens, matrix.shape[1])

@@ -1,0 +1,254 @@
+"""Attention against torch's own: forward, gradients, masks, odd sizes, bfloat16."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from attnviz.layers import (
+    MultiHeadAttention,
+    attention_weights,
+    causal_mask,
+    combine_masks,
+    padding_mask,
+    scaled_dot_product_attention,
+)
+
+SEEDS = [0, 1, 2]
+# relative to outputs of size one; bfloat16 keeps 8 bits
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
+
+
+def random(*shape, dtype=torch.float32):
+    return torch.randn(shape).to(dtype).requires_grad_()
+
+
+def assert_close(a, b, tolerance):
+    torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance)
+
+
+def masks_for(batch, n_queries, n_keys):
+    lengths = torch.randint(1, n_keys + 1, (batch,))
+    some_empty = torch.rand(batch, n_queries, n_keys) < 0.5
+    some_empty[0, 0] = False  # a query that may attend to nothing
+    return {
+        "none": None,
+        "padding": padding_mask(lengths, n_keys),
+        "causal": causal_mask(n_queries, n_keys),
+        "both": combine_masks(causal_mask(n_queries, n_keys), padding_mask(lengths, n_keys)),
+        "fully masked rows": some_empty,
+    }
+
+
+MASKS = ["none", "padding", "causal", "both", "fully masked rows"]
+
+
+class TestScaledDotProductAttention:
+    @pytest.mark.parametrize("seed", SEEDS)
+    @pytest.mark.parametrize("mask", MASKS)
+    @pytest.mark.parametrize("dtype", TOLERANCE)
+    def test_output_and_gradients_are_those_of_torch(self, seed, mask, dtype):
+        torch.manual_seed(seed)
+        query, key, value = random(3, 5, 7), random(3, 9, 7), random(3, 9, 4)
+        low = [t.detach().to(dtype).requires_grad_() for t in (query, key, value)]
+        mask = masks_for(3, 5, 9)[mask]
+        mine, weights = scaled_dot_product_attention(*low, mask)
+        theirs = F.scaled_dot_product_attention(query, key, value, mask)
+        assert mine.dtype == weights.dtype == dtype
+        assert_close(mine.float(), theirs, TOLERANCE[dtype])
+        upstream = torch.randn_like(theirs)
+        mine.backward(upstream.to(dtype))
+        theirs.backward(upstream)
+        for a, b in zip(low, (query, key, value), strict=True):
+            assert_close(a.grad.float(), b.grad, 3 * TOLERANCE[dtype])
+
+    def test_rows_of_the_weights_sum_to_one(self):
+        weights = attention_weights(random(2, 4, 8), random(2, 6, 8))
+        assert_close(weights.sum(-1), torch.ones(2, 4), 1e-6)
+
+    def test_a_query_that_may_see_nothing_gets_zeros_and_finite_gradients(self):
+        query, key, value = random(1, 3, 4), random(1, 3, 4), random(1, 3, 4)
+        mask = torch.tensor([[True, False, False], [False] * 3, [True] * 3])
+        mixed, weights = scaled_dot_product_attention(query, key, value, mask)
+        assert torch.equal(weights[0, 1], torch.zeros(3))
+        assert torch.equal(mixed[0, 1], torch.zeros(4))
+        mixed.sum().backward()
+        assert all(torch.isfinite(t.grad).all() for t in (query, key, value))
+
+    def test_masked_keys_get_exactly_nothing(self):
+        weights = attention_weights(random(4, 8), random(4, 8), causal_mask(4))
+        assert torch.equal(weights.triu(1), torch.zeros(4, 4))
+
+    def test_any_leading_dimensions(self):
+        query = random(2, 3, 4, 5, 6)
+        mixed, _ = scaled_dot_product_attention(query, query, query)
+        assert_close(mixed, F.scaled_dot_product_attention(query, query, query), 1e-6)
+
+    def test_permuting_the_tokens_permutes_the_output(self):
+        x, order = random(1, 6, 8), torch.randperm(6)
+        mixed, _ = scaled_dot_product_attention(x, x, x)
+        shuffled = x[:, order]
+        mixed_shuffled, _ = scaled_dot_product_attention(shuffled, shuffled, shuffled)
+        assert_close(mixed_shuffled, mixed[:, order], 1e-6)
+
+    @pytest.mark.parametrize(
+        ("shapes", "message"),
+        [
+            (((2, 3, 4), (2, 3, 5), (2, 3, 4)), "same d_k.*4 and 5"),
+            (((2, 3, 4), (1, 3, 4), (1, 3, 4)), r"leading.*\(2, 3, 4\) and \(1, 3, 4\)"),
+            (((4,), (4,), (4,)), r"n_queries, d_k"),
+            (((3, 4), (5, 4), (6, 4)), r"value.*\(5,\).*got \(6,\)"),
+            (((2, 3, 4), (2, 5, 4), (1, 5, 4)), r"value.*\(2, 5\).*got \(1, 5\)"),
+        ],
+    )
+    def test_shapes_that_do_not_fit_are_named(self, shapes, message):
+        with pytest.raises(ValueError, match=message):
+            scaled_dot_product_attention(*(random(*s) for s in shapes))
+
+    @pytest.mark.parametrize("mask", [torch.ones(3, 3), torch.ones(3, 3).long(), [[True]]])
+    def test_a_mask_that_is_not_bool_is_a_type_error(self, mask):
+        with pytest.raises(TypeError, match="mask must be a bool tensor, True where"):
+            attention_weights(random(3, 4), random(3, 4), mask)
+
+    @pytest.mark.parametrize("shape", [(3,), (3, 4), (2, 3, 5), (1, 1), (5, 1), (7, 3, 5)])
+    def test_a_mask_of_the_wrong_shape_is_never_stretched_in_silence(self, shape):
+        query, key = random(2, 2, 3, 4), random(2, 2, 5, 4)
+        with pytest.raises(ValueError, match=r"mask must be \(query, key\) = \(3, 5\)"):
+            attention_weights(query, key, torch.ones(shape, dtype=torch.bool))
+
+
+def same_weights(d_model, n_heads, bias=True):
+    """Our layer and torch's with the same weights."""
+    mine = MultiHeadAttention(d_model, n_heads, bias=bias)
+    theirs = nn.MultiheadAttention(d_model, n_heads, bias=bias, batch_first=True)
+    for parameter in mine.parameters():  # biases too should have something to do
+        nn.init.normal_(parameter, std=0.3)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(mine.qkv_proj.weight)
+        theirs.out_proj.weight.copy_(mine.out_proj.weight)
+        if bias:
+            theirs.in_proj_bias.copy_(mine.qkv_proj.bias)
+            theirs.out_proj.bias.copy_(mine.out_proj.bias)
+    return mine, theirs
+
+
+def torch_mask(mask, batch, n_heads, n_queries, n_keys):
+    """The mask as nn.MultiheadAttention wants it: True where attending is forbidden."""
+    if mask is None:
+        return None
+    full = mask.expand(batch, n_queries, n_keys)
+    return ~full.repeat_interleave(n_heads, dim=0)
+
+
+class TestMultiHeadAttention:
+    @pytest.mark.parametrize("seed", SEEDS)
+    @pytest.mark.parametrize("mask", MASKS[:-1])  # torch's own module gives nan for empty rows
+    @pytest.mark.parametrize("cross", [False, True])
+    @pytest.mark.parametrize("need_weights", [False, True])
+    def test_output_weights_and_gradients_are_those_of_torch(self, seed, mask, cross, need_weights):
+        torch.manual_seed(seed)
+        batch, n_queries, n_keys, d_model, n_heads = 3, 5, 7 if cross else 5, 21, 3
+        mine, theirs = same_weights(d_model, n_heads, bias=seed != 1)
+        x = random(batch, n_queries, d_model)
+        memory = random(batch, n_keys, d_model) if cross else None
+        mask = masks_for(batch, n_queries, n_keys)[mask]
+        mixed, weights = mine(x, memory, mask, need_weights)
+        x2 = x.detach().clone().requires_grad_()
+        memory2 = memory.detach().clone().requires_grad_() if cross else x2
+        forbidden = torch_mask(mask, batch, n_heads, n_queries, n_keys)
+        mixed2, weights2 = theirs(
+            x2, memory2, memory2, attn_mask=forbidden, average_attn_weights=False
+        )
+        assert_close(mixed, mixed2, 1e-5)
+        if need_weights:
+            assert_close(weights, weights2, 1e-5)
+        else:
+            assert weights is None
+        upstream = torch.randn_like(mixed)
+        mixed.backward(upstream)
+        mixed2.backward(upstream)
+        assert_close(x.grad, x2.grad, 1e-4)
+        assert_close(mine.qkv_proj.weight.grad, theirs.in_proj_weight.grad, 1e-4)
+        assert_close(mine.out_proj.weight.grad, theirs.out_proj.weight.grad, 1e-4)
+        if cross:
+            assert_close(memory.grad, memory2.grad, 1e-4)
+
+    @pytest.mark.parametrize("dtype", TOLERANCE)
+    def test_both_ways_agree_on_fully_masked_rows(self, dtype):
+        mine = MultiHeadAttention(16, 4).to(dtype)
+        x, mask = random(2, 6, 16, dtype=dtype), masks_for(2, 6, 6)["fully masked rows"]
+        grads = []
+        for need_weights in (False, True):
+            mixed, _ = mine(x, mask=mask, need_weights=need_weights)
+            grads.append((mixed, *torch.autograd.grad(mixed.sum(), [x, *mine.parameters()])))
+        assert all(torch.isfinite(g).all() for g in grads[0])
+        for fused, written_out in zip(*grads, strict=True):
+            scale = written_out.abs().max().item() or 1
+            assert_close(fused / scale, written_out / scale, TOLERANCE[dtype])
+        assert_close(grads[0][0][0, 0], mine.out_proj.bias, TOLERANCE[dtype])
+
+    def test_a_mask_for_each_head(self):
+        mine = MultiHeadAttention(8, 2)
+        mask = torch.stack([torch.eye(4), torch.ones(4, 4)]).bool()[None]  # (1, heads, query, key)
+        _, weights = mine(random(3, 4, 8), mask=mask, need_weights=True)
+        assert_close(weights[:, 0], torch.eye(4).expand(3, 4, 4), 1e-6)
+        assert (weights[:, 1] > 0).all()
+
+    def test_a_three_dimensional_mask_is_for_the_batch_not_for_the_heads(self):
+        mine = MultiHeadAttention(8, 2)  # as many heads as batch items, where mistakes hide
+        mask = torch.stack([torch.eye(4), torch.ones(4, 4)]).bool()  # (batch, query, key)
+        _, weights = mine(random(2, 4, 8), mask=mask, need_weights=True)
+        assert_close(weights[0], torch.eye(4).expand(2, 4, 4), 1e-6)
+        assert (weights[1] > 0).all()
+
+    def test_weights_are_not_computed_unless_asked_for(self, monkeypatch):
+        calls = []
+        original = F.scaled_dot_product_attention
+        monkeypatch.setattr(
+            F, "scaled_dot_product_attention", lambda *a: calls.append(1) or original(*a)
+        )
+        mine = MultiHeadAttention(8, 2)
+        assert mine(random(1, 3, 8))[1] is None
+        assert calls == [1]
+
+    def test_dropout_works_on_the_weights_in_training_only(self):
+        mine, x = MultiHeadAttention(64, 4, dropout=0.5), random(2, 8, 64)
+        for need_weights in (False, True):
+            assert not torch.equal(
+                mine.train()(x, need_weights=need_weights)[0], mine(x, need_weights=need_weights)[0]
+            )
+            assert torch.equal(
+                mine.eval()(x, need_weights=need_weights)[0], mine(x, need_weights=need_weights)[0]
+            )
+        _, weights = mine.train()(x, need_weights=True)
+        assert_close(weights.sum(-1), torch.ones(2, 4, 8), 1e-6)  # shown as before the dropout
+
+    @pytest.mark.parametrize(("d_model", "n_heads"), [(10, 3), (8, 0), (0, 2), (8, -2)])
+    def test_heads_that_do_not_divide_the_width(self, d_model, n_heads):
+        with pytest.raises(ValueError, match=f"got d_model={d_model} and n_heads={n_heads}"):
+            MultiHeadAttention(d_model, n_heads)
+
+    def test_a_dropout_that_is_no_probability(self):
+        with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), got 1.5"):
+            MultiHeadAttention(8, 2, dropout=1.5)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"x": random(3, 8)}, r"x must be \(batch, token, d_model=8\), got \(3, 8\)"),
+            ({"x": random(2, 3, 6)}, r"x must be .* got \(2, 3, 6\)"),
+            ({"x": random(2, 3, 8), "memory": random(2, 3, 6)}, r"memory must be .*\(2, 3, 6\)"),
+            ({"x": random(2, 3, 8), "memory": random(1, 3, 8)}, "memory has batch size 1, x has 2"),
+        ],
+    )
+    def test_tokens_of_the_wrong_shape(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            MultiHeadAttention(8, 2)(**arguments)
+
+    @pytest.mark.parametrize("need_weights", [False, True])
+    def test_bad_masks_fail_alike_on_both_ways(self, need_weights):
+        mine, x = MultiHeadAttention(8, 2), random(2, 3, 8)
+        with pytest.raises(TypeError, match=r"mask must be a bool tensor.*torch.float32"):
+            mine(x, mask=torch.zeros(3, 3), need_weights=need_weights)
+        with pytest.raises(ValueError, match=r"mask must be .*\(3, 3\).*got \(3, 4\)"):
+            mine(x, mask=torch.ones(3, 4, dtype=torch.bool), need_weights=need_weights)

@@ -1,0 +1,84 @@
+"""Checks pass what is right, name known mistakes, and never fall over the reader's code."""
+
+import pytest
+import torch
+
+from attnviz.lessons.exercise import Exercise, Misconception
+
+double = Exercise(
+    name="double",
+    reference=lambda x: 2 * x,
+    cases=((torch.tensor([[1.0, 2.0]]),), (torch.tensor([[3.0]]),)),
+    misconceptions=(Misconception("that is the square.", lambda x: x**2),),
+    first_step="Start with x.",
+)
+
+
+@pytest.mark.parametrize(
+    "right", [lambda x: x + x, lambda x: (x * 2).numpy(), lambda x: (x * 2).tolist()]
+)
+def test_any_right_way_passes(right):
+    verdict = double(right)
+    assert verdict
+    assert repr(verdict) == "✓ double, passed: right on all 2 inputs."
+
+
+def raises(error):
+    def attempt(x):
+        raise error
+
+    return attempt
+
+
+@pytest.mark.parametrize(
+    "stub", [lambda x: ..., lambda x: None, raises(NotImplementedError()), ...]
+)
+def test_a_stub_is_not_yet_solved(stub):
+    verdict = double(stub)
+    assert verdict.status == "not yet"
+    assert "Start with x." in verdict.reason
+
+
+def test_a_known_mistake_is_named_even_where_it_is_sometimes_right():
+    assert double(lambda x: x * x).reason == "that is the square."  # right for 2, wrong for 1
+
+
+@pytest.mark.parametrize(
+    ("attempt", "reason"),
+    [
+        (lambda x: 2 * x + 0.5, r"differ, most at [0, 0]: 2.5000 where 2.0000 is right"),
+        (lambda x: (2 * x).T, "must return shape (1, 2) here, but it returned (2, 1)"),
+        (lambda x: x > 0, "must return float32, but it returned bool"),
+        (lambda x: x / 0, "nan or infinity"),
+        (lambda x: "twice", "must return numbers"),
+        (lambda x: [[1], [1, 2]], "raised ValueError"),
+        (lambda x: x @ x, "it raised RuntimeError: "),
+        (lambda x: x.mul_(2), "changed its argument in place"),
+        (lambda x, y: x, "it raised TypeError"),
+    ],
+)
+def test_other_mistakes_are_described(attempt, reason):
+    verdict = double(attempt)
+    assert verdict.status == "wrong"
+    assert reason in verdict.reason
+
+
+def test_a_mistake_in_one_case_only_is_found():
+    assert double(lambda x: 2 * x if len(x[0]) == 2 else x).status == "wrong"
+
+
+def test_wrong_results_are_shown_beside_right_ones():
+    html = double(lambda x: 3 * x)._repr_html_()
+    assert "<img" in html
+    assert 'alt="your result beside the right one' in html
+
+
+def test_words_from_the_readers_code_are_no_markup():
+    html = double(raises(ValueError("<script>")))._repr_html_()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_only_functions_can_be_checked():
+    with pytest.raises(TypeError, match="check of double takes your function, got Tensor"):
+        double(torch.ones(2))

@@ -1,0 +1,68 @@
+"""The package as a whole: cheap to import, and every room keeps to its neighbours."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import attnviz as av
+
+ROOT = Path(av.__file__).parent
+MAY_IMPORT = {  # room: the rooms it may import from, besides itself
+    "layers": set(),
+    "models": {"layers"},
+    "views": set(),
+    "lessons": {"layers", "models", "views"},
+}
+
+
+def imports(file):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} has a relative import"
+            yield from [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_rooms_import_only_from_their_neighbours(room):
+    for file in (ROOT / room).rglob("*.py"):
+        found = {name.split(".")[1] for name in imports(file) if name.startswith("attnviz.")}
+        assert found <= MAY_IMPORT[room] | {room}, file
+
+
+def test_every_room_is_listed():
+    rooms = {folder.name for folder in ROOT.iterdir() if (folder / "__init__.py").exists()}
+    assert rooms == MAY_IMPORT.keys()
+
+
+def test_every_public_name_exists():
+    for name in dir(av):
+        assert getattr(av, name) is not None
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'heatmaps'"):
+        av.heatmaps  # noqa: B018
+
+
+def loaded_by(statement):
+    code = f"import sys; {statement}; print(*sys.modules)"
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
+
+
+def test_importing_it_loads_nothing_heavy():
+    heavy = {"torch", "matplotlib", "ipywidgets", "anywidget", "tokenizers", "transformers"}
+    assert not heavy & loaded_by("import attnviz")
+
+
+def test_views_need_no_torch():
+    drawn = "import attnviz as av; av.heatmap([[1.0]], ['a']); av.plot_heatmap([[1.0]], ['a'])"
+    assert "torch" not in loaded_by(drawn)

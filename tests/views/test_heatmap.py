@@ -1,0 +1,157 @@
+"""The heatmap widget's Python side: what it sends, what it refuses, and its selection."""
+
+import base64
+
+import numpy as np
+import pytest
+import torch
+
+import attnviz as av
+
+TOKENS = ["[CLS]", "the", "cat", "[SEP]"]
+
+
+def uniform(n_queries, n_keys):
+    return np.full((n_queries, n_keys), 1 / n_keys)
+
+
+@pytest.fixture
+def view():
+    return av.heatmap(uniform(4, 4), TOKENS)
+
+
+class TestWhatIsSent:
+    def test_the_exact_float32_values_row_by_row(self):
+        weights = torch.randn(3, 5).softmax(-1)
+        view = av.heatmap(weights, list("abc"), list("vwxyz"))
+        assert view.cells == weights.numpy().astype("<f4").tobytes()
+        assert np.array_equal(view.weights, weights.numpy())
+        assert (view.query_tokens, view.key_tokens) == (list("abc"), list("vwxyz"))
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+    def test_torch_tensors_of_any_kind(self, dtype):
+        weights = torch.randn(4, 4).softmax(-1).to(dtype).requires_grad_()
+        assert np.allclose(av.heatmap(weights, TOKENS).weights, weights.detach().float())
+
+    def test_nested_lists(self):
+        assert av.heatmap([[0.25, 0.75]], ["q"], ["a", "b"]).weights.tolist() == [[0.25, 0.75]]
+
+    def test_a_row_of_zeros_is_a_query_that_may_see_nothing(self):
+        assert av.heatmap(np.zeros((4, 4)), TOKENS).weights.max() == 0
+
+    def test_tokens_are_passed_on_as_they_are(self):
+        odd = ["<b>", "$x$", "", "猫"]
+        assert av.heatmap(uniform(4, 4), odd).key_tokens == odd
+
+    def test_512_tokens_take_one_megabyte(self):
+        view = av.heatmap(uniform(512, 512), [str(i) for i in range(512)])
+        assert len(view.cells) == 512 * 512 * 4
+
+    def test_the_saved_notebook_carries_a_picture(self, view):
+        data, _ = view._repr_mimebundle_()
+        assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+        assert data["text/plain"] == "HeatmapView(4 queries × 4 keys)"
+        assert "application/vnd.jupyter.widget-view+json" in data
+
+    def test_the_browser_side_needs_no_network(self, view):
+        assert "http" not in view._esm
+        assert "http" not in view._css
+
+
+class TestUpdate:
+    def test_another_matrix_in_the_same_place(self, view):
+        view.update([[0.5, 0.5]], ["q"], ["a", "b"])
+        assert view.weights.tolist() == [[0.5, 0.5]]
+        assert view.key_tokens == ["a", "b"]
+
+    def test_a_selection_that_still_fits_stays(self, view):
+        view.selection = {"query": 2, "key": 1}
+        view.update(uniform(3, 3), TOKENS[:3])
+        assert (view.selection["query"], view.selection["key"]) == (2, 1)
+
+    def test_a_selection_that_no_longer_fits_is_given_up(self, view):
+        view.selection = {"layer": 5, "query": 3, "key": 1}
+        view.update(uniform(3, 3), TOKENS[:3])
+        assert view.selection == {"layer": 5, "head": None, "query": None, "key": None}
+
+    def test_a_bad_matrix_changes_nothing(self, view):
+        before = view.cells
+        with pytest.raises(ValueError, match="sum to 1"):
+            view.update(np.ones((3, 3)), TOKENS[:3])
+        assert view.cells == before
+        assert view.query_tokens == TOKENS
+
+
+class TestSelection:
+    def test_nothing_is_selected_at_first(self, view):
+        assert view.selection == {"layer": None, "head": None, "query": None, "key": None}
+
+    def test_listeners_hear_of_it(self, view):
+        heard = []
+        view.observe(lambda change: heard.append(change["new"]["query"]), "selection")
+        view.selection = {"query": np.int64(2)}
+        assert heard == [2]
+
+    @pytest.mark.parametrize(
+        ("selection", "error", "message"),
+        [
+            ({"query": 4}, ValueError, r"selection\['query'\] must be between 0 and 3, got 4"),
+            ({"key": -1}, ValueError, "between 0 and 3, got -1"),
+            ({"layer": -1}, ValueError, r"selection\['layer'\] must be at least 0, got -1"),
+            ({"query": 1.5}, TypeError, r"whole number or None, got 1\.5"),
+            ({"query": True}, TypeError, "got True"),
+            ({"row": 1}, ValueError, r"selection has \['row'\], expected"),
+        ],
+    )
+    def test_what_cannot_be_selected(self, view, selection, error, message):
+        with pytest.raises(error, match=message):
+            view.selection = selection
+        assert view.selection["query"] is None
+
+
+BAD = {
+    "three dimensions": (
+        uniform(4, 4)[None],
+        ValueError,
+        r"got shape \(1, 4, 4\).*weights\[0, 5\]",
+    ),
+    "one dimension": (uniform(4, 4)[0], ValueError, r"n_keys\), got shape \(4,\)"),
+    "empty": (np.zeros((0, 4)), ValueError, r"got shape \(0, 4\)"),
+    "nan": (np.where(np.eye(4), np.nan, 0.25), ValueError, r"finite, got nan at \[0, 0\]"),
+    "infinite": (np.where(np.eye(4), np.inf, 0.25), ValueError, r"finite, got inf at \[0, 0\]"),
+    "negative": (np.eye(4) * 2 - uniform(4, 4), ValueError, r"got -0\.25 at \[0, 1\].*softmax"),
+    "rows do not sum to one": (
+        np.eye(4) * [1, 1, 1.7, 1],
+        ValueError,
+        r"row 2 sums to 1\.7 \(1 of",
+    ),
+    "columns sum to one": (np.eye(4)[[0, 0, 1, 2]].T, ValueError, "row 0 sums to 2"),
+    "text": ([["a"] * 4] * 4, TypeError, "weights must be numbers"),
+    "complex": (uniform(4, 4) * 1j, TypeError, "complex128"),
+}
+
+
+@pytest.mark.parametrize("draw", [av.heatmap, av.plot_heatmap])
+class TestBadInput:
+    @pytest.mark.parametrize("kind", BAD)
+    def test_what_is_no_attention_matrix(self, draw, kind):
+        weights, error, message = BAD[kind]
+        with pytest.raises(error, match=message):
+            draw(weights, TOKENS)
+
+    @pytest.mark.parametrize(
+        ("labels", "error", "message"),
+        [
+            ((TOKENS[:3],), ValueError, "tokens must have one label for each of the 4.*got 3"),
+            ((TOKENS, TOKENS[:3]), ValueError, "key_tokens must have.*4.*got 3"),
+            (("four",), TypeError, "tokens must be a list of strings.*got str"),
+            (([101, 1996, 4937, 102],), TypeError, "tokens must be a list of strings"),
+        ],
+    )
+    def test_labels_that_do_not_fit(self, draw, labels, error, message):
+        with pytest.raises(error, match=message):
+            draw(uniform(4, 4), *labels)
+
+    def test_cross_attention_needs_labels_for_the_keys(self, draw):
+        with pytest.raises(ValueError, match=r"shape \(4, 6\).*give key_tokens"):
+            draw(uniform(4, 6), TOKENS)
