@@ -117,6 +117,8 @@ def _describe(yours: Any, right: np.ndarray) -> str:
         return f"it must return {right.dtype}, but it returned {yours.dtype}."
     if not np.isfinite(yours.astype(float)).all():
         return "it returned nan or infinity."
+    if not right.ndim:
+        return f"it returned {float(yours):.4f} where {float(right):.4f} is right."
     gap = abs(yours.astype(float) - right.astype(float))
     where = tuple(int(i) for i in np.unravel_index(gap.argmax(), gap.shape))
     return (

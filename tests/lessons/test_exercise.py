@@ -63,6 +63,11 @@ def test_other_mistakes_are_described(attempt, reason):
     assert reason in verdict.reason
 
 
+def test_single_numbers_are_described_too():
+    total = Exercise("total", torch.sum, ((torch.ones(3),),), (), "Add them up.")
+    assert total(lambda x: x.sum() + 1).reason == "it returned 4.0000 where 3.0000 is right."
+
+
 def test_a_mistake_in_one_case_only_is_found():
     assert double(lambda x: 2 * x if len(x[0]) == 2 else x).status == "wrong"
 
