@@ -30,7 +30,7 @@ def predict_saturation() -> Quiz:
 def predict_empty_row() -> Quiz:
     """Ask what the softmax makes of a row in which everything is masked."""
     return predict(
-        "All scores of a row are minus infinity. What does the softmax give?",
+        "The last token sees nothing: all its scores are minus infinity. What are its weights?",
         ["zeros", "equal weights", "nan"],
         answer=2,
         because="Every exponential is 0, and so is their sum: 0 / 0 is not a number.",

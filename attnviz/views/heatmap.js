@@ -1,6 +1,6 @@
 // One attention matrix: cells on a canvas, labels in the DOM, every number at hand without a kernel.
 
-const MAX_CELL = 26, LABEL_STEP = 14, MAX_LABEL = 120, AXIS = 20, GAP = 4;
+const CELL = 26, MAX_CELL = 44, COMFORTABLE = 280, LABEL_STEP = 14, MAX_LABEL = 120, AXIS = 20, AXIS_LENGTH = 110, GAP = 4; // CSS pixels
 const HINT = "Point at a cell, or focus the picture and use the arrow keys. Click or Enter pins a row, Esc lets it go.";
 
 const make = (parent, tag, className, text = "") => {
@@ -109,11 +109,12 @@ function render({ model, el }) {
     left = AXIS + lengthOfLongest(queries) + GAP;
     top = AXIS + lengthOfLongest(keys) + GAP;
     const room = (root.clientWidth || 720) - left - 24;
-    cell = Math.max(1, Math.min(MAX_CELL, Math.floor(room / keys.length)));
+    const wanted = Math.max(CELL, Math.min(MAX_CELL, COMFORTABLE / keys.length)); // few tokens get large cells
+    cell = Math.max(1, Math.floor(Math.min(wanted, room / keys.length)));
     const width = cell * keys.length, height = cell * queries.length, dpr = window.devicePixelRatio || 1;
     Object.assign(canvas, { width: width * dpr, height: height * dpr });
     Object.assign(canvas.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
-    Object.assign(plot.style, { width: `${Math.max(left + width, 160)}px`, height: `${Math.max(top + height, 130)}px` });
+    Object.assign(plot.style, { width: `${left + Math.max(width, AXIS_LENGTH)}px`, height: `${top + Math.max(height, AXIS_LENGTH)}px` });
     Object.assign(queryAxis.style, { left: "0", top: `${top}px` });
     Object.assign(keyAxis.style, { left: `${left}px`, top: "0" });
     labels.replaceChildren();

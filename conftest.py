@@ -1,0 +1,49 @@
+"""Every notebook is a slow test, and must keep the promise of its first cell on time and memory."""
+
+import re
+from collections import defaultdict
+
+import psutil
+import pytest
+from nbval.plugin import IPyNbCell
+
+PROMISE = re.compile(r"runs in under (\d+) minutes? and ([\d.]+) GB")
+spent = defaultdict(float)  # notebook: seconds
+peak = defaultdict(float)  # notebook: gigabytes
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if isinstance(item, IPyNbCell):
+            item.add_marker(pytest.mark.slow)
+
+
+def broken_promise(text, seconds, gigabytes):
+    """How a notebook broke what its first cell says of time and memory, or None if it kept it."""
+    promise = PROMISE.search(text)
+    if promise is None:
+        return f"the first cell does not say: {PROMISE.pattern}"
+    minutes, most = float(promise[1]), float(promise[2])
+    if seconds <= 60 * minutes and gigabytes <= most:
+        return None
+    return f"promised '{promise[0]}', took {seconds:.0f} s and {gigabytes:.2f} GB"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if not isinstance(item, IPyNbCell) or call.when != "call":
+        return report
+    notebook = item.parent
+    spent[notebook.path] += call.duration
+    kernel = notebook.kernel.km.provisioner.pid
+    if psutil.pid_exists(kernel):
+        peak[notebook.path] = max(
+            peak[notebook.path], psutil.Process(kernel).memory_info().rss / 1e9
+        )
+    last = [c for c in notebook.nb.cells if c.cell_type == "code" and c.source][-1]
+    if item.cell is last and report.passed:
+        text = notebook.nb.cells[0].source
+        if broken := broken_promise(text, spent[notebook.path], peak[notebook.path]):
+            report.outcome, report.longrepr = "failed", f"{notebook.path.name}: {broken}"
+    return report

@@ -1,0 +1,132 @@
+"""What every lesson owes its reader, as far as a machine can see it."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+LESSONS = sorted(FOLDER.glob("*.ipynb"))
+WIDGET = "application/vnd.jupyter.widget-view+json"
+STATE = "application/vnd.jupyter.widget-state+json"
+
+
+@pytest.fixture(params=LESSONS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def lesson(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(lesson):
+    return [cell for cell in lesson.cells if cell.cell_type == "code"]
+
+
+def outputs(lesson):
+    return [output for cell in code_cells(lesson) for output in cell.outputs]
+
+
+def data(lesson):
+    return [output.data for output in outputs(lesson) if "data" in output]
+
+
+def prose(lesson):
+    return "\n".join(cell.source for cell in lesson.cells if cell.cell_type == "markdown")
+
+
+def test_there_are_lessons():
+    assert [path.stem for path in LESSONS[:2]] == ["00_start_here", "01_self_attention"]
+
+
+def test_jupyterlab_opens_it_without_asking_for_a_kernel(lesson):
+    assert lesson.metadata.kernelspec.name == "python3"
+
+
+def test_it_is_small_enough_to_keep(path):
+    assert path.stat().st_size < 1_000_000
+
+
+def test_every_cell_was_run_in_order_and_without_trouble(lesson):
+    counts = [cell.execution_count for cell in code_cells(lesson)]
+    assert counts == list(range(1, len(counts) + 1))  # nbval compares nothing of a cell not run
+    assert not [o for o in outputs(lesson) if o.output_type == "error" or o.get("name") == "stderr"]
+
+
+def test_some_outputs_are_compared_on_every_run(lesson):
+    assert sum("# NBVAL_CHECK_OUTPUT" in cell.source for cell in code_cells(lesson)) >= 2
+
+
+def test_it_opens_with_question_goals_and_neighbours(lesson):
+    opening = lesson.cells[0].source
+    assert re.match(r"# \d\d · .+\n\n\*\*.+\?\*\*\n\nYou will\n", opening)
+    assert 3 <= len(re.findall(r"^- ", opening, re.M)) <= 5
+    for part in ("*Builds on*", "*Time*", "runs in under", "*Next*"):
+        assert part in opening
+    assert "*Previous*" in opening or "# 00" in opening
+
+
+def test_it_closes_with_a_summary_and_papers(lesson):
+    closing = lesson.cells[-1].source
+    summary = closing.split("## In five lines\n\n")[1].split("\n\n")[0]
+    assert len(summary.splitlines()) == 5
+    assert "*Read on:*" in closing
+    assert "arXiv" in closing
+
+
+def test_one_setup_cell_seeds_and_chooses_the_device(lesson):
+    setup = code_cells(lesson)[0].source
+    for line in ("import attnviz as av", "av.seed(0)", "device = av.device()", "av.about()"):
+        assert line in setup
+    for cell in code_cells(lesson)[1:]:
+        assert not re.search(r"^(import|from) ", cell.source, re.M), cell.source
+
+
+def test_code_cells_are_small(lesson):
+    for cell in code_cells(lesson):
+        assert len(cell.source.splitlines()) <= 25, cell.source
+
+
+def test_links_lead_somewhere(lesson):
+    for target in re.findall(r"\]\(([^)]+)\)", prose(lesson)):
+        assert (FOLDER / target).exists(), target
+
+
+def test_figures_can_be_read_aloud(lesson):
+    pictures = [d for d in data(lesson) if "image/png" in d and WIDGET not in d]
+    assert not pictures, "show figures with av.show, which carries a caption and a description"
+    for html in (d.get("text/html", "") for d in data(lesson)):
+        for image in re.findall(r"<img[^>]*>", html):
+            assert re.search(r'alt="[^"]{10,}"', image)
+
+
+def test_widgets_live_on_in_the_saved_notebook(lesson):
+    shown = {d[WIDGET]["model_id"] for d in data(lesson) if WIDGET in d}
+    assert shown
+    assert shown <= lesson.metadata.widgets[STATE]["state"].keys()
+
+
+def exercises(lesson):
+    """The cells of each exercise: task, hint, solution."""
+    starts = [i for i, cell in enumerate(lesson.cells) if "return ..." in cell.source]
+    return [lesson.cells[i : i + 3] for i in starts]
+
+
+def test_exercises_have_stub_hint_and_solution(lesson, path):
+    found = exercises(lesson)
+    assert (1 if path.stem.startswith("00") else 3) <= len(found) <= 6
+    for task, hint, solution in found:
+        name = re.search(r"def (\w+)\(", task.source)[1]
+        call = f"check.{name}({name})"
+        assert task.source.endswith(call)
+        assert "not yet" in task.outputs[0].data["text/plain"]
+        assert hint.source.startswith("<details><summary>Hint</summary>")
+        assert solution.metadata.tags == ["solution"]
+        assert solution.metadata.jupyter.source_hidden
+        assert solution.source.startswith("# Solution\n")
+        assert f"def {name}(" in solution.source
+        assert solution.source.endswith(call)
+        assert "passed" in solution.outputs[0].data["text/plain"]

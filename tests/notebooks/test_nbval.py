@@ -1,0 +1,51 @@
+"""The checks on the notebooks can fail: planted faults in a small notebook are caught."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+KEPT = "runs in under 1 minute and 1.0 GB"
+
+
+def run(folder, promise=KEPT, source="print(1 + 1)", shown="2\n"):
+    cell = new_code_cell("# NBVAL_CHECK_OUTPUT\n" + source, execution_count=1)
+    cell.outputs = [new_output("stream", name="stdout", text=shown)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    lesson = new_notebook(cells=[new_markdown_cell(promise), cell], metadata=kernel)
+    nbformat.write(lesson, folder / "lesson.ipynb")
+    shutil.copy(ROOT / "conftest.py", folder)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    command = [sys.executable, "-m", "pytest", "lesson.ipynb", "-p", "no:cacheprovider"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    return done.returncode, done.stdout
+
+
+def test_a_sound_notebook_passes(tmp_path):
+    code, output = run(tmp_path)
+    assert code == 0, output
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({"source": "print(1 + 2)"}, "mismatch 'stdout'"),
+        ({"source": "assert 1 + 1 == 3"}, "AssertionError"),
+        ({"promise": "runs in under 0 minutes and 1.0 GB"}, "promised 'runs in under 0 minutes"),
+        ({"promise": "runs in under 1 minute and 0.01 GB"}, "and 0.01 GB', took"),
+        ({"promise": "runs for a while"}, "the first cell does not say"),
+    ],
+    ids=["another output", "a failed assertion", "too slow", "too large", "no promise"],
+)
+def test_a_planted_fault_is_caught(tmp_path, fault, message):
+    code, output = run(tmp_path, **fault)
+    assert code == 1
+    assert message in output
