@@ -1,6 +1,6 @@
 """How much longer `import attnviz` takes than `import numpy`: whole processes, interleaved.
 
-    python benchmarks/import_time.py
+python benchmarks/import_time.py
 """
 
 import statistics

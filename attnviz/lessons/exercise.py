@@ -54,7 +54,7 @@ class Exercise:
                 f"the check of {self.name} takes your function, got {type(attempt).__name__}"
             )
         yours = [_outcome(attempt, case) for case in self.cases]
-        if any(_is_unsolved(outcome) for outcome in yours):
+        if any(outcome is ... or isinstance(outcome, NotImplementedError) for outcome in yours):
             return self._not_yet()
         right = [_outcome(self.reference, case) for case in self.cases]
         failed = [i for i in range(len(yours)) if not _same(yours[i], right[i])]
@@ -67,41 +67,55 @@ class Exercise:
         return Verdict(self.name, "not yet", f"the function is still a stub. {self.first_step}")
 
     def _diagnose(self, yours: list[Any]) -> str | None:
-        for misconception in self.misconceptions:
-            theirs = (_outcome(misconception.wrong, case) for case in self.cases)
-            if all(_same(a, b) for a, b in zip(yours, theirs, strict=True)):
-                return misconception.says
+        """The mistake that gives just these results, or else one that gives all but the nans."""
+        everything = range(len(yours))
+        for tried in (everything, [i for i in everything if not _has_nan(yours[i])]):
+            for misconception in self.misconceptions:
+                theirs = [_outcome(misconception.wrong, self.cases[i]) for i in tried]
+                if theirs and all(_same(yours[i], t) for i, t in zip(tried, theirs, strict=True)):
+                    return misconception.says
         return None
 
 
 def _outcome(function: Callable, case: tuple) -> Any:
-    """What a function makes of copies of the arguments: an array, or the exception it raised."""
+    """What a function makes of copies of the arguments.
+
+    An array; `...`, as a stub returns; the exception it raised; or a remark, a str, on what it
+    returned or did instead.
+    """
     arguments = [a.clone() if hasattr(a, "clone") else a for a in case]
     try:
         result = function(*arguments)
     except Exception as error:  # whatever the reader's code raises becomes part of the verdict
         return error
     if any(hasattr(a, "equal") and not a.equal(b) for a, b in zip(arguments, case, strict=True)):
-        return ValueError("it changed its argument in place; make a new tensor instead")
-    if result is None or result is ...:
+        return "it changed its argument in place; make a new tensor instead."
+    if result is ...:
         return result
+    if result is None:
+        return "it returned nothing: does it end with a return?"
+    if isinstance(result, tuple):
+        return f"it returned {len(result)} things; return only the one that is asked for."
     try:
-        return np.asarray(result.detach() if hasattr(result, "detach") else result)
-    except ValueError as error:
-        return error
+        array = np.asarray(result.detach() if hasattr(result, "detach") else result)
+    except ValueError:
+        array = None
+    if array is None or array.dtype.kind not in "biuf":
+        return f"it must return a tensor of numbers, but it returned a {type(result).__name__}."
+    return array
 
 
-def _is_unsolved(outcome: Any) -> bool:
-    return outcome is None or outcome is ... or isinstance(outcome, NotImplementedError)
+def _has_nan(outcome: Any) -> bool:
+    return isinstance(outcome, np.ndarray) and not np.isfinite(outcome).all()
 
 
 def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, Exception) or isinstance(b, Exception):
-        return type(a) is type(b) and str(a) == str(b)
+    if not isinstance(a, np.ndarray) or not isinstance(b, np.ndarray):
+        # in any order: torch names the shapes of a @ b and of b @ a the other way round
+        return type(a) is type(b) and sorted(str(a).split()) == sorted(str(b).split())
     return (
         a.shape == b.shape
         and (a.dtype == bool) == (b.dtype == bool)
-        and a.dtype.kind in "biuf"
         and np.allclose(a, b, atol=_TOLERANCE, equal_nan=True)
     )
 
@@ -109,8 +123,8 @@ def _same(a: Any, b: Any) -> bool:
 def _describe(yours: Any, right: np.ndarray) -> str:
     if isinstance(yours, Exception):
         return f"it raised {type(yours).__name__}: {yours}"
-    if yours.dtype.kind not in "biuf":
-        return f"it must return numbers, but it returned {yours.dtype}."
+    if isinstance(yours, str):
+        return yours
     if yours.shape != right.shape:
         return f"it must return shape {right.shape} here, but it returned {yours.shape}."
     if (yours.dtype == bool) != (right.dtype == bool):

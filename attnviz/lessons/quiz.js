@@ -32,7 +32,7 @@ function render({ model, el }) {
     const chosen = model.get("chosen");
     radios.forEach((radio, i) => { radio.checked = i === chosen; });
     reveal.disabled = chosen === null;
-    result.textContent = chosen === null ? "Choose before you run the next cell." : "Noted. Run the next cell, then reveal.";
+    result.textContent = chosen === null ? "Choose before you read on." : "Noted. Read on to the result, then reveal.";
   }
   reveal.addEventListener("click", () => {
     const answer = model.get("answer"), right = model.get("chosen") === answer;

@@ -28,6 +28,11 @@ softmax = Exercise(
             lambda scores: scores.flatten().softmax(0).view_as(scores),
         ),
         Misconception(
+            "the sum over the keys has shape (query,), so it divides along the wrong dimension; "
+            "keepdim=True keeps it a column.",
+            lambda scores: scores.exp() / scores.exp().sum(-1),
+        ),
+        Misconception(
             "right for small scores, but e^1000 overflows and the result is nan. Subtract each "
             "row's largest score first; the weights stay the same.",
             lambda scores: scores.exp() / scores.exp().sum(-1, keepdim=True),
@@ -78,6 +83,19 @@ attention_weights = Exercise(
             "the matrix is the wrong way round: one row for each query, one column for each key "
             "is query @ key.T, not key @ query.T.",
             lambda query, key: (key @ query.T / query.size(-1) ** 0.5).softmax(-1),
+        ),
+        Misconception(
+            "query @ key does not fit: the key needs its rows as columns, key.T, so that each "
+            "query meets each key.",
+            lambda query, key: query @ key,
+        ),
+        Misconception(
+            "the scores are multiplied by √d_k; they should be divided by it.",
+            lambda query, key: (query @ key.T * query.size(-1) ** 0.5).softmax(-1),
+        ),
+        Misconception(
+            "the weights are divided by √d_k, after the softmax; the scores should be, before it.",
+            lambda query, key: (query @ key.T).softmax(-1) / query.size(-1) ** 0.5,
         ),
         Misconception(
             "these are the scaled scores; they still need the softmax over the keys.",
@@ -131,8 +149,17 @@ causal_weights = Exercise(
             "nothing is masked yet: these are the plain weights.",
             lambda scores: scores.softmax(-1),
         ),
+        Misconception(
+            "the scores are masked, and still need the softmax over the keys.",
+            lambda scores: scores.masked_fill(~_causal(scores), -torch.inf),
+        ),
+        Misconception(
+            "everything became nan, because 0 · ∞ is not a number: do not multiply a mask by "
+            "infinity, use masked_fill.",
+            lambda scores: torch.full_like(scores, torch.nan),
+        ),
     ),
-    first_step="Start with the mask: torch.ones(n, n, dtype=torch.bool).tril().",
+    first_step="Start with the mask: torch.ones_like(scores, dtype=torch.bool).tril().",
 )
 
 
@@ -169,6 +196,11 @@ padding_mask = Exercise(
             "this hides queries, not keys: the key dimension is the last one, (batch, 1, key).",
             lambda lengths, n: (_positions(n) < lengths[:, None])[:, :, None],
         ),
+        Misconception(
+            "the positions (n_keys,) and the lengths (batch,) cannot be compared one by one: make "
+            "the lengths a column, lengths[:, None].",
+            lambda lengths, n: _positions(n) < lengths,
+        ),
     ),
     first_step="Compare torch.arange(n_keys) with lengths[:, None] and look at what comes out.",
 )
@@ -181,7 +213,7 @@ def _mix(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 self_attention = Exercise(
     name="self_attention",
     reference=lambda x, W_q, W_k, W_v: _mix(x @ W_q, x @ W_k, x @ W_v),
-    cases=tuple(_random((n, d), *[(d, d)] * 3) for n, d in [(5, 4), (3, 8), (6, 6)]),
+    cases=tuple(_random((n, d), *[(d, k)] * 3) for n, d, k in [(5, 4, 7), (3, 8, 4), (6, 6, 6)]),
     misconceptions=(
         Misconception(
             "query and key have changed places: x @ W_q asks, x @ W_k answers.",
@@ -202,6 +234,23 @@ self_attention = Exercise(
         Misconception(
             "the scores are not divided by √d_k.",
             lambda x, W_q, W_k, W_v: ((x @ W_q) @ (x @ W_k).T).softmax(-1) @ (x @ W_v),
+        ),
+        Misconception(
+            "the root is of d_model, the width of the tokens; it should be of d_k, the width of "
+            "the queries and keys.",
+            lambda x, W_q, W_k, W_v: (
+                ((x @ W_q) @ (x @ W_k).T / x.size(-1) ** 0.5).softmax(-1) @ (x @ W_v)
+            ),
+        ),
+        Misconception(
+            "the softmax runs over the queries; it should run over the keys, softmax(-1).",
+            lambda x, W_q, W_k, W_v: (
+                ((x @ W_q) @ (x @ W_k).T / W_q.size(-1) ** 0.5).softmax(0) @ (x @ W_v)
+            ),
+        ),
+        Misconception(
+            "these are the weights; they still have to mix the values, weights @ value.",
+            lambda x, W_q, W_k, W_v: _attention_weights(x @ W_q, x @ W_k),
         ),
         Misconception(
             "the weights are transposed when they meet the values: row i of the weights belongs "

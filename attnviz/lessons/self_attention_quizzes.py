@@ -7,8 +7,8 @@ def predict_largest_share() -> Quiz:
     """Ask to which word the query "bank" gives the most."""
     return predict(
         "The scores of bank with bank, near and river are 2, 0.5 and 3. "
-        "Which share will river get?",
-        ["About one half (3 of 5.5)", "About two thirds", "All of it"],
+        "Which share will the softmax give to river?",
+        ["About one half, 3 of 5.5", "About 70 %", "More than 90 %"],
         answer=1,
         because="Shares come from the exponentials: e³ ≈ 20.1 against e² ≈ 7.4 and e^0.5 ≈ 1.6, "
         "so river gets 20.1 of 29.1, or 0.69.",
@@ -33,7 +33,8 @@ def predict_empty_row() -> Quiz:
         "The last token sees nothing: all its scores are minus infinity. What are its weights?",
         ["zeros", "equal weights", "nan"],
         answer=2,
-        because="Every exponential is 0, and so is their sum: 0 / 0 is not a number.",
+        because="Every exponential is 0, and so is their sum, and 0 / 0 is not a number. "
+        "(Subtracting the largest score first does not help: ∞ − ∞ is nan too.)",
     )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from attnviz.views.inputs import check_labels, check_weights
 
 COLOR_MAP = "viridis"  # perceptually uniform, and safe for colour-blind readers
-_INCHES_PER_TOKEN, _MOST_INCHES = 0.24, 7.0
+_CELL, _LABEL, _MOST = 0.24, 0.17, 7.0  # inches: a cell, the height of a label, the longer side
 
 
 def palette() -> bytes:
@@ -44,8 +44,10 @@ def plot_heatmap(
 
         _, ax = pyplot.subplots(figsize=_figure_size(matrix.shape), layout="constrained")
     image = ax.imshow(matrix, cmap=COLOR_MAP, vmin=0, vmax=matrix.max() or 1, interpolation="none")
-    _label(ax.yaxis, queries, ax.get_figure().get_figheight())
-    _label(ax.xaxis, keys, ax.get_figure().get_figwidth())
+    room = ax.get_window_extent()
+    cell = min(room.width / len(keys), room.height / len(queries)) / ax.get_figure().dpi
+    _label(ax.yaxis, queries, cell)
+    _label(ax.xaxis, keys, cell)
     ax.xaxis.tick_top()
     ax.xaxis.set_label_position("top")
     ax.tick_params(axis="x", labelrotation=90)
@@ -95,9 +97,9 @@ def show(figure: Figure, caption: str, alt: str) -> None:
     display({"text/html": html, "text/plain": f"[figure] {caption}"}, raw=True)
 
 
-def _label(axis: matplotlib.axis.Axis, tokens: Sequence[str], inches: float) -> None:
-    """Label an axis with tokens, leaving some out where they would overlap."""
-    step = ceil(len(tokens) * 0.17 / (0.75 * inches))
+def _label(axis: matplotlib.axis.Axis, tokens: Sequence[str], cell: float) -> None:
+    """Label an axis with tokens, leaving some out where they would overlap; cell in inches."""
+    step = ceil(_LABEL / cell)
     axis.set_ticks(range(0, len(tokens), step), [_plain(t) for t in tokens[::step]])
 
 
@@ -106,8 +108,9 @@ def _plain(text: str) -> str:
 
 
 def _figure_size(shape: tuple[int, int]) -> tuple[float, float]:
-    height, width = (min(_MOST_INCHES, 2 + _INCHES_PER_TOKEN * n) for n in shape)
-    return width + 0.8, height
+    """Width and height in inches: square cells, and room for labels and the colour bar."""
+    cell = min(_CELL, _MOST / max(shape))
+    return shape[1] * cell + 2.8, shape[0] * cell + 1.8
 
 
 def png(figure: Figure, dpi: int) -> str:

@@ -29,6 +29,7 @@ SOLUTIONS = {  # written with torch's own pieces, not with ours
 PLANTED = [
     ("softmax", lambda s: F.softmax(s, dim=0), "each column"),
     ("softmax", lambda s: F.softmax(s.reshape(-1), dim=0).reshape(s.shape), "whole matrix"),
+    ("softmax", lambda s: torch.exp(s) / torch.exp(s).sum(1), "a column"),
     ("softmax", lambda s: torch.exp(s) / torch.exp(s).sum(1, keepdim=True), "overflows"),
     ("softmax", lambda s: s / s.sum(1)[:, None], "without the exponential"),
     ("softmax", lambda s: torch.exp(s - s.max(1, keepdim=True).values), "not divided"),
@@ -39,6 +40,9 @@ PLANTED = [
     ("attention_weights", lambda q, k: F.softmax(q @ q.mT / k.shape[1] ** 0.5, 1), "with queries"),
     ("attention_weights", lambda q, k: F.softmax(k @ q.mT / k.shape[1] ** 0.5, 1), "wrong way"),
     ("attention_weights", lambda q, k: q @ k.mT * k.shape[1] ** -0.5, "still need the softmax"),
+    ("attention_weights", lambda q, k: F.softmax(q @ k, 1), "does not fit"),
+    ("attention_weights", lambda q, k: F.softmax(q @ k.mT * k.shape[1] ** 0.5, 1), "multiplied"),
+    ("attention_weights", lambda q, k: F.softmax(q @ k.mT, 1) * k.shape[1] ** -0.5, "before it"),
     ("causal_weights", lambda s: F.softmax(s, -1).tril(), "after the softmax"),
     (
         "causal_weights",
@@ -62,6 +66,17 @@ PLANTED = [
     ),
     ("causal_weights", lambda s: F.softmax(s.tril(), -1), "set to 0"),
     ("causal_weights", lambda s: F.softmax(s, -1), "nothing is masked"),
+    (
+        "causal_weights",
+        lambda s: s + torch.full_like(s, -torch.inf).triu(1),
+        "still need the softmax",
+    ),
+    (
+        "causal_weights",
+        lambda s: F.softmax(s + torch.ones_like(s).triu(1) * -torch.inf, -1),
+        "0 · ∞",
+    ),
+    ("padding_mask", lambda n, k: (n > torch.arange(k))[:, None], "one by one"),
     ("padding_mask", lambda n, k: ~SOLUTIONS["padding_mask"](n, k), "inverted"),
     ("padding_mask", lambda n, k: SOLUTIONS["padding_mask"](n + 1, k), "one token of padding"),
     ("padding_mask", lambda n, k: SOLUTIONS["padding_mask"](n, k).flip(-1), "from the front"),
@@ -94,7 +109,24 @@ PLANTED = [
     ),
     (
         "self_attention",
-        lambda x, q, k, v: F.softmax((x @ q) @ (x @ k).mT / x.shape[1] ** 0.5, 1).mT @ (x @ v),
+        lambda x, q, k, v: F.scaled_dot_product_attention(
+            x @ q, x @ k, x @ v, scale=x.shape[1] ** -0.5
+        ),
+        "root is of d_model",
+    ),
+    (
+        "self_attention",
+        lambda x, q, k, v: F.softmax((x @ q) @ (x @ k).mT / q.shape[1] ** 0.5, 0) @ (x @ v),
+        "over the queries",
+    ),
+    (
+        "self_attention",
+        lambda x, q, k, v: F.softmax((x @ q) @ (x @ k).mT / q.shape[1] ** 0.5, 1),
+        "these are the weights",
+    ),
+    (
+        "self_attention",
+        lambda x, q, k, v: F.softmax((x @ q) @ (x @ k).mT / q.shape[1] ** 0.5, 1).mT @ (x @ v),
         "transposed",
     ),
 ]
