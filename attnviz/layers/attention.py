@@ -61,6 +61,15 @@ def _check_query_and_key(query: Tensor, key: Tensor) -> None:
         )
 
 
+def _for_heads(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A mask that fits scores of this shape (batch, heads, query, key), or an error."""
+    if isinstance(mask, Tensor) and mask.dim() == 3:  # (batch, query, key), the same for each head
+        check_mask(mask, (shape[0], *shape[2:]))
+        return mask.unsqueeze(1)
+    check_mask(mask, shape)
+    return mask
+
+
 class MultiHeadAttention(nn.Module):
     """Several attentions side by side, each on its own slice of the model's width.
 
@@ -111,8 +120,7 @@ class MultiHeadAttention(nn.Module):
                 raise ValueError(f"memory has batch size {len(memory)}, x has {len(x)}")
         query, key, value = self._project(x, memory)  # (batch, heads, token, d_k) each
         if mask is not None:
-            mask = mask.unsqueeze(1) if mask.dim() == 3 else mask
-            check_mask(mask, (*query.shape[:-1], key.size(-2)))
+            mask = _for_heads(mask, (*query.shape[:-1], key.size(-2)))
         weights = None
         dropout = self.dropout if self.training else 0.0
         if need_weights:

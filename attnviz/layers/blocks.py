@@ -12,6 +12,7 @@ class EncoderBlock(nn.Module):
     d_model: width of the tokens.   n_heads: heads of the attention.   d_ff: width between the two
     feed-forward layers, with an exact GELU.   dropout: probability, on both branches and on the
     attention weights.   eps: added to the variance in LayerNorm (BERT: 1e-12, torch: 1e-5).
+    Raises ValueError as MultiHeadAttention does.
     Source: Vaswani et al. 2017, section 3.1; GELU and eps as in Devlin et al. 2019.
     """
 

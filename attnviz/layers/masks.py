@@ -1,5 +1,6 @@
 """Attention masks: bool tensors, True where a query may attend to a key."""
 
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +13,8 @@ def padding_mask(lengths: Sequence[int] | Tensor, n_keys: int | None = None) -> 
     lengths: (batch,) number of real tokens in each sequence.
     n_keys:  padded length; the longest of the lengths when not given.
     Returns (batch, 1, n_keys) bool; the 1 stands for every query.
-    Raises ValueError for lengths that are negative, longer than n_keys or not a list of numbers.
+    Raises ValueError for lengths that are negative, longer than n_keys or not a list of numbers,
+    TypeError for an n_keys that is no whole number.
     """
     lengths = torch.as_tensor(lengths)
     if lengths.dim() != 1 or lengths.is_floating_point() or lengths.dtype == torch.bool:
@@ -21,7 +23,7 @@ def padding_mask(lengths: Sequence[int] | Tensor, n_keys: int | None = None) -> 
             f"got shape {tuple(lengths.shape)} of {lengths.dtype}"
         )
     longest = int(lengths.max()) if len(lengths) else 0
-    n_keys = longest if n_keys is None else n_keys
+    n_keys = longest if n_keys is None else operator.index(n_keys)
     if longest > n_keys or (len(lengths) and int(lengths.min()) < 0):
         raise ValueError(f"lengths must be between 0 and n_keys={n_keys}, got {lengths.tolist()}")
     positions = torch.arange(n_keys, device=lengths.device)
@@ -36,6 +38,7 @@ def causal_mask(
     n_queries: number of queries.
     n_keys:    number of keys, n_queries when not given; with more keys than queries the queries
                are the last tokens of the sequence, as in decoding with a cache.
+    device:    where the mask is needed; the CPU when not given.
     Returns (n_queries, n_keys) bool.
     Raises ValueError with fewer keys than queries, whose first rows could see nothing.
     """

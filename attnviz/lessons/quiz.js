@@ -1,7 +1,5 @@
 // A question with one right answer: choose first, reveal after.
 
-let groups = 0; // radio buttons of one question share a name
-
 const make = (parent, tag, className, text = "") => {
   const node = document.createElement(tag);
   node.className = className;
@@ -12,13 +10,13 @@ const make = (parent, tag, className, text = "") => {
 
 function render({ model, el }) {
   const root = make(el, "fieldset", "attnviz-quiz");
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take the arrow keys for itself
   make(root, "legend", "", `Predict: ${model.get("question")}`);
-  const name = `attnviz-quiz-${groups++}`;
+  const name = `attnviz-quiz-${Math.random()}`; // the radio buttons of one question share a name
   const radios = model.get("options").map((option, i) => {
     const label = make(root, "label", "");
     const radio = make(label, "input", "");
     Object.assign(radio, { type: "radio", name, value: i });
+    radio.dataset.lmSuppressShortcuts = "true"; // or JupyterLab takes the arrow keys for itself
     label.append(` ${option}`);
     radio.addEventListener("change", () => { model.set("chosen", i); model.save_changes(); });
     return radio;

@@ -44,8 +44,8 @@ class Verdict:
 
     def _picture(self) -> str:
         """Yours beside the right one, when both are matrices that can be compared."""
-        pair = [_as_matrix(result) for result in (self.yours, self.right)]
-        if any(matrix is None for matrix in pair):
+        pair = _matrices(self.yours, self.right)
+        if pair is None:
             return ""
         from matplotlib.figure import Figure
 
@@ -68,9 +68,14 @@ class Verdict:
         )
 
 
-def _as_matrix(result: Any) -> np.ndarray | None:
-    """The last two dimensions of a result (the first of a batch), if it has any finite number."""
-    if not isinstance(result, np.ndarray) or result.ndim < 2 or result.dtype.kind not in "biuf":
-        return None
-    matrix = result.reshape(-1, *result.shape[-2:])[0].astype(float)
-    return matrix if np.isfinite(matrix).any() else None
+def _matrices(yours: Any, right: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """Both results as matrices, of a batch the item that differs most; None if there are none."""
+    for result in (yours, right):
+        if not isinstance(result, np.ndarray) or result.ndim < 2 or not result.size:
+            return None
+    yours, right = (r.reshape(-1, *r.shape[-2:]).astype(float) for r in (yours, right))
+    item = 0
+    if yours.shape == right.shape:
+        item = int(np.nan_to_num(abs(yours - right), nan=np.inf).max(axis=(1, 2)).argmax())
+    pair = yours[item], right[item]
+    return pair if all(np.isfinite(matrix).any() for matrix in pair) else None

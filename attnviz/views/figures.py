@@ -2,6 +2,7 @@
 
 import base64
 import io
+import warnings
 from collections.abc import Sequence
 from html import escape
 from math import ceil
@@ -16,6 +17,7 @@ from attnviz.views.inputs import check_labels, check_weights
 
 COLOR_MAP = "viridis"  # perceptually uniform, and safe for colour-blind readers
 _CELL, _LABEL, _MOST = 0.24, 0.17, 7.0  # inches: a cell, the height of a label, the longer side
+_LONGEST = 24  # characters of a label
 
 
 def palette() -> bytes:
@@ -43,11 +45,14 @@ def plot_heatmap(
         from matplotlib import pyplot  # only here, where pyplot's bookkeeping is wanted
 
         _, ax = pyplot.subplots(figsize=_figure_size(matrix.shape), layout="constrained")
-    image = ax.imshow(matrix, cmap=COLOR_MAP, vmin=0, vmax=matrix.max() or 1, interpolation="none")
+    square = len(queries) == len(keys)
+    limits = {"vmin": 0, "vmax": matrix.max() or 1}
+    image = ax.imshow(matrix, cmap=COLOR_MAP, aspect="equal" if square else "auto", **limits)
     room = ax.get_window_extent()
-    cell = min(room.width / len(keys), room.height / len(queries)) / ax.get_figure().dpi
-    _label(ax.yaxis, queries, cell)
-    _label(ax.xaxis, keys, cell)
+    wide, high = room.width / len(keys), room.height / len(queries)
+    wide, high = (min(wide, high),) * 2 if square else (wide, high)
+    _label(ax.yaxis, queries, high / ax.get_figure().dpi)
+    _label(ax.xaxis, keys, wide / ax.get_figure().dpi)
     ax.xaxis.tick_top()
     ax.xaxis.set_label_position("top")
     ax.tick_params(axis="x", labelrotation=90)
@@ -67,7 +72,11 @@ def heatmap_png(
     """The picture of `plot_heatmap` as a PNG in base64, made without touching pyplot."""
     figure = Figure(figsize=_figure_size(weights.shape), layout="constrained")
     plot_heatmap(weights, queries, keys, title=title, ax=figure.add_subplot())
-    return png(figure, dpi=100)
+    with (
+        warnings.catch_warnings()
+    ):  # of scripts that matplotlib's font lacks; the widget shows them
+        warnings.simplefilter("ignore", UserWarning)
+        return png(figure, dpi=100)
 
 
 def show(figure: Figure, caption: str, alt: str) -> None:
@@ -100,17 +109,22 @@ def show(figure: Figure, caption: str, alt: str) -> None:
 def _label(axis: matplotlib.axis.Axis, tokens: Sequence[str], cell: float) -> None:
     """Label an axis with tokens, leaving some out where they would overlap; cell in inches."""
     step = ceil(_LABEL / cell)
-    axis.set_ticks(range(0, len(tokens), step), [_plain(t) for t in tokens[::step]])
+    axis.set_ticks(range(0, len(tokens), step), [_plain(_shorten(t)) for t in tokens[::step]])
+
+
+def _shorten(token: str) -> str:
+    return token if len(token) <= _LONGEST else token[: _LONGEST - 1] + "…"
 
 
 def _plain(text: str) -> str:
-    return text.replace("$", r"\$")  # matplotlib would read text between dollars as a formula
+    """The text as matplotlib can draw it: no formula between dollars, no half of a character."""
+    return text.replace("$", r"\$").encode("utf-8", "replace").decode()
 
 
 def _figure_size(shape: tuple[int, int]) -> tuple[float, float]:
-    """Width and height in inches: square cells, and room for labels and the colour bar."""
-    cell = min(_CELL, _MOST / max(shape))
-    return shape[1] * cell + 2.8, shape[0] * cell + 1.8
+    """Width and height in inches, with room for the labels and the colour bar."""
+    height, width = (min(_CELL * n, _MOST) for n in shape)
+    return width + 2.8, height + 1.8
 
 
 def png(figure: Figure, dpi: int) -> str:

@@ -19,8 +19,9 @@ class HeatmapView(anywidget.AnyWidget):
     """The live view that `heatmap` returns.
 
     selection: dict of layer, head, query and key, each a number or None. A click in the picture
-    sets query and key; setting them from Python moves the mark in the picture. Layer and head are
-    the caller's to use, so that several views can share one selection with `traitlets.link`.
+    sets query and key; assigning a new dict from Python (of some or all of the four) moves the
+    mark in the picture. Layer and head are the caller's to use, so that several views can share
+    one selection with `traitlets.link`.
     """
 
     _esm = _HERE / "heatmap.js"
@@ -71,7 +72,7 @@ class HeatmapView(anywidget.AnyWidget):
     def _check_selection(self, proposal: traitlets.Bunch) -> dict[str, int | None]:
         selection = {**_NOTHING, **proposal["value"]}
         if unknown := selection.keys() - _NOTHING:
-            raise ValueError(f"selection has {sorted(unknown)}, expected {list(_NOTHING)}")
+            raise ValueError(f"selection has {sorted(unknown, key=str)}, expected {list(_NOTHING)}")
         sizes = self._sizes()
         for axis, index in selection.items():
             if index is None:

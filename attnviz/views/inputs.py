@@ -16,11 +16,9 @@ def check_weights(weights: ArrayLike) -> NDArray[np.float32]:
     Raises TypeError for what is not numbers, ValueError for another number of dimensions, an empty
     matrix, NaN, negative weights, or rows that do not sum to one.
     """
-    if hasattr(weights, "detach"):  # a torch tensor: leave the graph, the device and bfloat16
-        weights = weights.detach().cpu().float()
-    matrix = np.asarray(weights)
+    matrix = _to_array(weights)
     if matrix.dtype.kind not in "fiub":
-        raise TypeError(f"weights must be numbers, got an array of {matrix.dtype}")
+        raise TypeError(f"weights must be real numbers, got an array of {matrix.dtype}")
     if matrix.ndim != 2 or 0 in matrix.shape:
         hint = " Choose one layer, head and batch item, such as weights[0, 5]." * (matrix.ndim > 2)
         raise ValueError(f"weights must be (n_queries, n_keys), got shape {matrix.shape}.{hint}")
@@ -43,14 +41,28 @@ def check_weights(weights: ArrayLike) -> NDArray[np.float32]:
     return np.ascontiguousarray(matrix, dtype=np.float32)
 
 
+def _to_array(weights: ArrayLike) -> NDArray:
+    if isinstance(weights, np.ma.MaskedArray):
+        raise TypeError("weights must not be a masked array: fill in the masked places, with 0")
+    try:
+        if hasattr(weights, "detach"):  # a torch tensor: leave the graph, the device and bfloat16
+            weights = weights.detach().cpu()
+            weights = weights.float() if weights.is_floating_point() else weights
+        return np.asarray(weights)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"weights must be a matrix of numbers: {error}") from error
+
+
 def check_tokens(name: str, tokens: Sequence[str], expected: int) -> list[str]:
     """Return tokens as a list of `expected` strings, or raise TypeError or ValueError.
 
     name: the argument's name, for the message.
     """
-    if isinstance(tokens, str) or not all(isinstance(token, str) for token in tokens):
-        got = type(tokens).__name__
-        raise TypeError(f"{name} must be a list of strings, one for each token, got {got}")
+    wanted = f"{name} must be a list of strings, one for each token"
+    if isinstance(tokens, str) or not isinstance(tokens, Sequence | np.ndarray):
+        raise TypeError(f"{wanted}, got {type(tokens).__name__}")
+    if others := [token for token in tokens if not isinstance(token, str)]:
+        raise TypeError(f"{wanted}, got one with {others[0]!r}")
     if len(tokens) != expected:
         raise ValueError(
             f"{name} must have one label for each of the {expected} rows or columns of weights, "

@@ -79,6 +79,11 @@ class TestScaledDotProductAttention:
         weights = attention_weights(random(4, 8), random(4, 8), causal_mask(4))
         assert torch.equal(weights.triu(1), torch.zeros(4, 4))
 
+    def test_masked_keys_get_nothing_even_beside_very_low_scores(self):
+        query, key = torch.tensor([[1.0]]), torch.tensor([[-1e6], [-2e6], [0.0]])
+        weights = attention_weights(query, key, torch.tensor([[True, True, False]]))
+        assert weights.tolist() == [[1, 0, 0]]
+
     def test_any_leading_dimensions(self):
         query = random(2, 3, 4, 5, 6)
         mixed, _ = scaled_dot_product_attention(query, query, query)
@@ -223,14 +228,30 @@ class TestMultiHeadAttention:
         _, weights = mine.train()(x, need_weights=True)
         assert_close(weights.sum(-1), torch.ones(2, 4, 8), 1e-6)  # shown as before the dropout
 
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_initial_weights_are_those_of_torch(self, bias):
+        torch.manual_seed(0)
+        theirs = nn.MultiheadAttention(600, 2, bias=bias)
+        mine = MultiHeadAttention(600, 2, bias=bias)
+        pairs = [
+            (mine.qkv_proj.weight, theirs.in_proj_weight),
+            (mine.out_proj.weight, theirs.out_proj.weight),
+        ]
+        for a, b in pairs:
+            assert abs(a.std() / b.std() - 1) < 0.01
+            assert abs(a.abs().max() / b.abs().max() - 1) < 0.01
+        if bias:
+            assert mine.qkv_proj.bias.abs().max() == mine.out_proj.bias.abs().max() == 0
+
     @pytest.mark.parametrize(("d_model", "n_heads"), [(10, 3), (8, 0), (0, 2), (8, -2)])
     def test_heads_that_do_not_divide_the_width(self, d_model, n_heads):
         with pytest.raises(ValueError, match=f"got d_model={d_model} and n_heads={n_heads}"):
             MultiHeadAttention(d_model, n_heads)
 
     def test_a_dropout_that_is_no_probability(self):
-        with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), got 1.5"):
-            MultiHeadAttention(8, 2, dropout=1.5)
+        for dropout in (-0.1, 1, 1.5):
+            with pytest.raises(ValueError, match=rf"dropout must be in \[0, 1\), got {dropout}"):
+                MultiHeadAttention(8, 2, dropout=dropout)
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -252,3 +273,7 @@ class TestMultiHeadAttention:
             mine(x, mask=torch.zeros(3, 3), need_weights=need_weights)
         with pytest.raises(ValueError, match=r"mask must be .*\(3, 3\).*got \(3, 4\)"):
             mine(x, mask=torch.ones(3, 4, dtype=torch.bool), need_weights=need_weights)
+        with pytest.raises(ValueError, match=r"mask must be .*\(2, 3, 3\).*got \(5, 3, 3\)"):
+            mine(x, mask=torch.ones(5, 3, 3, dtype=torch.bool), need_weights=need_weights)
+        with pytest.raises(TypeError, match=r"mask must be a bool tensor.*list"):
+            mine(x, mask=[[True] * 3] * 3, need_weights=need_weights)

@@ -58,6 +58,16 @@ def test_weights_come_when_asked_for():
 
 
 def test_dropout_is_off_in_eval_mode():
-    block, x = EncoderBlock(8, 2, 16, dropout=0.5), torch.randn(1, 4, 8)
-    assert not torch.equal(block.train()(x)[0], block(x)[0])
-    assert torch.equal(block.eval()(x)[0], block(x)[0])
+    block, x = EncoderBlock(8, 2, 16, dropout=0.5).eval(), torch.randn(1, 4, 8)
+    assert torch.equal(block(x)[0], block(x)[0])
+
+
+def test_dropout_is_on_the_weights_and_on_both_branches(monkeypatch):
+    block = EncoderBlock(8, 2, 16, dropout=0.5).train()
+    assert block.attention.dropout == 0.5
+    seen = []
+    monkeypatch.setattr(block.dropout, "forward", lambda x: seen.append(x) or 0 * x)
+    x = torch.randn(1, 4, 8)
+    attended = block.attention_norm(x)  # with every branch dropped, only the norms are left
+    assert torch.equal(block(x)[0], block.feed_forward_norm(attended))
+    assert len(seen) == 2

@@ -29,6 +29,10 @@ class TestPaddingMask:
         with pytest.raises(ValueError, match=message):
             padding_mask(lengths, n_keys)
 
+    def test_a_fraction_of_a_key(self):
+        with pytest.raises(TypeError, match="float"):
+            padding_mask([2], 2.5)
+
 
 class TestCausalMask:
     def test_tokens_see_themselves_and_the_past(self):
@@ -36,6 +40,14 @@ class TestCausalMask:
 
     def test_with_more_keys_the_queries_are_the_last_tokens(self):
         assert causal_mask(2, 4).tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+
+    def test_where_it_is_needed(self):
+        assert causal_mask(2, device="meta").is_meta
+        assert padding_mask(torch.ones(2, dtype=torch.int64, device="cpu")).device.type == "cpu"
+
+    def test_a_negative_number(self):
+        with pytest.raises(ValueError, match="got n_queries=-1"):
+            causal_mask(-1)
 
     def test_with_fewer_keys_the_first_queries_would_see_nothing(self):
         with pytest.raises(ValueError, match="n_queries=3, n_keys=2"):

@@ -1,9 +1,11 @@
 """Checks pass what is right, name known mistakes, and never fall over the reader's code."""
 
+import numpy as np
 import pytest
 import torch
 
 from attnviz.lessons.exercise import Exercise, Misconception
+from attnviz.lessons.verdict import Verdict, _matrices
 
 double = Exercise(
     name="double",
@@ -15,7 +17,15 @@ double = Exercise(
 
 
 @pytest.mark.parametrize(
-    "right", [lambda x: x + x, lambda x: (x * 2).numpy(), lambda x: (x * 2).tolist()]
+    "right",
+    [
+        lambda x: x + x,
+        lambda x: (x * 2).numpy(),
+        lambda x: (x * 2).tolist(),
+        lambda x: (x * 2).requires_grad_(),
+        lambda x: (x * 2).bfloat16(),
+        lambda x: x * 2 + 1e-5,
+    ],
 )
 def test_any_right_way_passes(right):
     verdict = double(right)
@@ -44,6 +54,11 @@ def test_a_known_mistake_is_named_even_where_it_is_sometimes_right():
 @pytest.mark.parametrize(
     ("attempt", "reason"),
     [
+        (lambda x: 2 * x + 1e-3, r"differ, most at"),
+        (
+            lambda x: (2 * x).to_sparse(),
+            "must return a tensor of numbers, but it returned a Tensor",
+        ),
         (lambda x: 2 * x + 0.5, r"differ, most at [0, 0]: 2.5000 where 2.0000 is right"),
         (lambda x: (2 * x).T, "must return shape (1, 2) here, but it returned (2, 1)"),
         (lambda x: x > 0, "must return float32, but it returned bool"),
@@ -77,6 +92,27 @@ def test_single_numbers_are_described_too():
 
 def test_a_mistake_in_one_case_only_is_found():
     assert double(lambda x: 2 * x if len(x[0]) == 2 else x).status == "wrong"
+
+
+def test_the_verdict_keeps_the_first_results_that_differ():
+    verdict = double(lambda x: 2 * x if len(x[0]) == 2 else x)
+    assert (verdict.yours, verdict.right) == (3, 6)
+
+
+def test_whole_numbers_are_no_truth_values():
+    mask = Exercise("mask", lambda x: x > 0, ((torch.ones(2),),), (), "Compare.")
+    assert "must return bool, but it returned int" in mask(lambda x: (x > 0).long()).reason
+
+
+def test_of_a_batch_the_item_that_differs_is_drawn():
+    yours, right = np.zeros((3, 2, 2)), np.zeros((3, 2, 2))
+    yours[1] = 7
+    assert _matrices(yours, right)[0].tolist() == [[7, 7], [7, 7]]
+
+
+@pytest.mark.parametrize("yours", [np.zeros((0, 0)), np.zeros((0, 3, 3)), np.full((2, 2), np.nan)])
+def test_results_that_cannot_be_drawn_are_not(yours):
+    assert "<img" not in Verdict("double", "wrong", "", yours, np.eye(2))._repr_html_()
 
 
 def test_wrong_results_are_shown_beside_right_ones():

@@ -85,13 +85,13 @@ class TestMiniLM:
         ):
             model(ids)
 
-    def test_a_damaged_weight_file_is_refused(self, tmp_path):
+    def test_a_damaged_weight_file_is_refused(self, tmp_path, monkeypatch):
         damaged = bytearray((_minilm_folder() / "model.safetensors").read_bytes())
         damaged[50_000_000] ^= 1  # one bit
-        file = tmp_path / "model.safetensors"
-        file.write_bytes(damaged)
+        (tmp_path / "model.safetensors").write_bytes(damaged)
+        monkeypatch.setattr("attnviz.models.bert._minilm_folder", lambda: tmp_path)
         with pytest.raises(ValueError, match=r"damaged: expected sha256 53aa51.*got.*reinstall"):
-            load_minilm(file)
+            load_minilm()
 
     def test_a_missing_package_says_how_to_get_it(self, monkeypatch):
         monkeypatch.setattr("attnviz.models.bert.MINILM_PACKAGE", "no_such_package")
@@ -138,6 +138,9 @@ class TestBertEncoder:
             ({"input_ids": torch.zeros(3).long()}, ValueError, r"\(batch, token\), got \(3,\)"),
             ({"input_ids": torch.tensor([[50]])}, ValueError, "vocab_size - 1 = 49, got 50 to 50"),
             ({"input_ids": torch.tensor([[-1, 3]])}, ValueError, "got -1 to 3"),
+            ({"input_ids": torch.ones(2, 3)}, TypeError, r"input_ids must be an int64.*float32"),
+            ({"input_ids": [[1, 2]]}, TypeError, "input_ids must be an int64 tensor, got list"),
+            ({"token_type_ids": torch.ones(2, 3)}, TypeError, r"token_type_ids .*torch\.float32"),
             ({"mask": torch.ones(2, 4).bool()}, ValueError, r"mask .*\(2, 3\), got \(2, 4\)"),
             ({"mask": torch.ones(2, 3)}, TypeError, "mask must be bool.*torch.float32"),
             (
@@ -151,6 +154,39 @@ class TestBertEncoder:
         model = BertEncoder(BertConfig(50, 8, 1, 2, 16, 12))
         with pytest.raises(error, match=message):
             model(**{"input_ids": torch.zeros(2, 3).long()} | arguments)
+
+    @pytest.mark.parametrize("size", ["vocab_size", "n_layers", "n_heads", "d_ff", "max_len"])
+    def test_sizes_below_one(self, size):
+        with pytest.raises(ValueError, match=f"{size} must be at least 1, got 0"):
+            BertConfig(**{size: 0})
+
+    def test_default_sizes_are_those_of_bert_base(self):
+        ours, theirs = BertConfig(), HuggingFaceConfig()
+        assert (ours.vocab_size, ours.d_model) == (theirs.vocab_size, theirs.hidden_size)
+        assert ours.n_layers == theirs.num_hidden_layers
+        assert ours.n_heads == theirs.num_attention_heads
+        assert ours.d_ff == theirs.intermediate_size
+        assert ours.max_len == theirs.max_position_embeddings
+        assert ours.n_types == theirs.type_vocab_size
+        assert ours.dropout == theirs.hidden_dropout_prob
+        assert ours.eps == theirs.layer_norm_eps
+
+    def test_initial_weights_are_those_of_bert(self):
+        torch.manual_seed(0)
+        model = BertEncoder(BertConfig(500, 128, 1, 2, 256, 16))
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                continue
+            if name.endswith("bias"):
+                assert parameter.abs().max() == 0, name
+            elif parameter.numel() > 1000:
+                assert abs(parameter.std() - 0.02) < 0.002, name
+
+    def test_dropout_reaches_embeddings_and_blocks(self):
+        model = BertEncoder(BertConfig(50, 8, 2, 2, 16, 12, dropout=0.3))
+        assert model.dropout.p == 0.3
+        for block in model.blocks:
+            assert block.dropout.p == block.attention.dropout == 0.3
 
     def test_sizes_that_do_not_fit(self):
         with pytest.raises(ValueError, match="d_model=10 and n_heads=3"):

@@ -41,9 +41,20 @@ def test_a_sound_notebook_passes(tmp_path):
         ({"source": "assert 1 + 1 == 3"}, "AssertionError"),
         ({"promise": "runs in under 0 minutes and 1.0 GB"}, "promised 'runs in under 0 minutes"),
         ({"promise": "runs in under 1 minute and 0.01 GB"}, "and 0.01 GB', took"),
+        (
+            {"promise": "runs in under 1 minute and 0.3 GB", "source": "len(bytes(500_000_000))"},
+            "and 0.3 GB', took",
+        ),
         ({"promise": "runs for a while"}, "the first cell does not say"),
     ],
-    ids=["another output", "a failed assertion", "too slow", "too large", "no promise"],
+    ids=[
+        "another output",
+        "a failed assertion",
+        "too slow",
+        "too large",
+        "too large for a moment",
+        "no promise",
+    ],
 )
 def test_a_planted_fault_is_caught(tmp_path, fault, message):
     code, output = run(tmp_path, **fault)

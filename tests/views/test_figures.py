@@ -1,5 +1,8 @@
 """Matplotlib pictures: the same numbers, labels and colours as the widget's."""
 
+import base64
+import re
+
 import matplotlib
 import numpy as np
 import pytest
@@ -31,6 +34,18 @@ class TestPlotHeatmap:
         assert ax.get_title() == "layer 1"
         assert ax.get_xlabel().startswith("key")
         assert ax.get_ylabel().startswith("query")
+        assert ax.xaxis.get_ticks_position() == "top"
+
+    def test_a_single_query_over_many_keys_stays_visible(self):
+        ax = av.plot_heatmap(np.full((1, 500), 1 / 500), ["q"], [str(i) for i in range(500)])
+        ax.figure.canvas.draw()
+        assert ax.get_window_extent().height > 10  # pixels
+        assert ax.get_window_extent().width > 500
+
+    def test_cells_of_square_matrices_are_square(self):
+        ax = av.plot_heatmap(np.eye(9), list("abcdefghi"))
+        ax.figure.canvas.draw()
+        assert ax.get_window_extent().width == pytest.approx(ax.get_window_extent().height)
 
     def test_colours_run_from_zero_to_the_largest_weight(self):
         ax = av.plot_heatmap([[0.25, 0.75]], ["q"], ["a", "b"])
@@ -48,8 +63,9 @@ class TestPlotHeatmap:
 
     def test_many_labels_are_thinned_out(self):
         ax = av.plot_heatmap(np.eye(300), [str(i) for i in range(300)])
-        assert 10 < len(labels(ax.xaxis)) < 60
-        assert labels(ax.xaxis)[:2] == ["0", str(int(labels(ax.xaxis)[1]))]
+        for axis in (ax.xaxis, ax.yaxis):
+            assert 10 < len(labels(axis)) < 60
+            assert labels(axis) == [str(i) for i in axis.get_ticklocs()]
 
     def test_dollars_are_no_formulas(self):
         ax = av.plot_heatmap(np.eye(2), ["$", "$x$"])
@@ -70,6 +86,9 @@ class TestShow:
         assert "<figcaption>Rows sum to &lt;1&gt;.</figcaption>" in shown[0]["text/html"]
         assert "data:image/png;base64," in shown[0]["text/html"]
         assert plt.get_fignums() == []
+        data = re.search(r"base64,([^\"]+)", shown[0]["text/html"])[1]
+        width = int.from_bytes(base64.b64decode(data)[16:20], "big")
+        assert width == 150 * figure.get_figwidth()  # sharp on fine screens too
 
     @pytest.mark.parametrize(("caption", "alt"), [("", "x"), ("x", "  ")])
     def test_neither_may_be_missing(self, caption, alt):

@@ -39,6 +39,14 @@ class TestWhatIsSent:
     def test_a_row_of_zeros_is_a_query_that_may_see_nothing(self):
         assert av.heatmap(np.zeros((4, 4)), TOKENS).weights.max() == 0
 
+    def test_rows_rounded_to_few_digits_still_count_as_one(self):
+        assert av.heatmap(np.eye(4) * 1.015, TOKENS).weights.max() == np.float32(1.015)
+
+    def test_title_and_colours(self):
+        view = av.heatmap(uniform(4, 4), TOKENS, title="layer 2")
+        assert view.title == "layer 2"
+        assert len(view.palette) == 3 * 256
+
     def test_tokens_are_passed_on_as_they_are(self):
         odd = ["<b>", "$x$", "", "猫"]
         assert av.heatmap(uniform(4, 4), odd).key_tokens == odd
@@ -52,6 +60,20 @@ class TestWhatIsSent:
         assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
         assert data["text/plain"] == "HeatmapView(4 queries × 4 keys)"
         assert "application/vnd.jupyter.widget-view+json" in data
+
+    def test_the_saved_picture_is_of_the_same_matrix(self, monkeypatch):
+        drawn = []
+        monkeypatch.setattr("attnviz.views.heatmap.heatmap_png", lambda *a: drawn.append(a) or "")
+        av.heatmap([[0.25, 0.75]], ["q"], ["a", "b"], title="t")._repr_mimebundle_()
+        weights, *labels = drawn[0]
+        assert weights.tolist() == [[0.25, 0.75]]
+        assert labels == [["q"], ["a", "b"], "t"]
+
+    @pytest.mark.parametrize("token", ["猫", "x" * 300, "\ud800", ""])
+    def test_no_token_spoils_the_saved_picture(self, token, recwarn):
+        data, _ = av.heatmap(uniform(4, 4), [token] * 4)._repr_mimebundle_()
+        assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+        assert not recwarn.list
 
     def test_the_browser_side_needs_no_network(self, view):
         assert "http" not in view._esm
@@ -86,6 +108,10 @@ class TestSelection:
     def test_nothing_is_selected_at_first(self, view):
         assert view.selection == {"layer": None, "head": None, "query": None, "key": None}
 
+    def test_numbers_of_numpy_become_plain_ones(self, view):
+        view.selection = {"query": np.int64(2)}
+        assert type(view.selection["query"]) is int
+
     def test_listeners_hear_of_it(self, view):
         heard = []
         view.observe(lambda change: heard.append(change["new"]["query"]), "selection")
@@ -100,6 +126,7 @@ class TestSelection:
             ({"layer": -1}, ValueError, r"selection\['layer'\] must be at least 0, got -1"),
             ({"query": 1.5}, TypeError, r"whole number or None, got 1\.5"),
             ({"query": True}, TypeError, "got True"),
+            ({"row": 1, 2: 2}, ValueError, r"selection has \[2, 'row'\]"),
             ({"row": 1}, ValueError, r"selection has \['row'\], expected"),
         ],
     )
@@ -126,7 +153,12 @@ BAD = {
         r"row 2 sums to 1\.7 \(1 of",
     ),
     "columns sum to one": (np.eye(4)[[0, 0, 1, 2]].T, ValueError, "row 0 sums to 2"),
-    "text": ([["a"] * 4] * 4, TypeError, "weights must be numbers"),
+    "text": ([["a"] * 4] * 4, TypeError, "weights must be real numbers, got .*U1"),
+    "ragged": ([[0.5, 0.5], [1.0]], TypeError, "weights must be a matrix of numbers"),
+    "complex tensor": (torch.eye(4) * 1j, TypeError, r"real numbers.*complex64"),
+    "masked array": (np.ma.masked_less(np.eye(4), 0.5), TypeError, "must not be a masked array"),
+    "hardly negative": (np.eye(4) + np.eye(4)[[1, 0, 2, 3]] * -0.001, ValueError, "negative"),
+    "row a little off": (np.eye(4) * 1.03, ValueError, r"row 0 sums to 1\.03"),
     "complex": (uniform(4, 4) * 1j, TypeError, "complex128"),
 }
 
@@ -145,7 +177,10 @@ class TestBadInput:
             ((TOKENS[:3],), ValueError, "tokens must have one label for each of the 4.*got 3"),
             ((TOKENS, TOKENS[:3]), ValueError, "key_tokens must have.*4.*got 3"),
             (("four",), TypeError, "tokens must be a list of strings.*got str"),
-            (([101, 1996, 4937, 102],), TypeError, "tokens must be a list of strings"),
+            ((["a", "b", 3, "d"],), TypeError, "tokens must be a list of strings.*got one with 3"),
+            ((None,), TypeError, "tokens must be a list of strings.*got NoneType"),
+            ((set("abcd"),), TypeError, "got set"),
+            ((TOKENS, {}), TypeError, "key_tokens must be a list of strings.*got dict"),
         ],
     )
     def test_labels_that_do_not_fit(self, draw, labels, error, message):
