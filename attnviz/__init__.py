@@ -11,13 +11,21 @@ __version__ = version("attnviz")
 _HOME = {  # public name: the module that defines it
     "HeatmapView": "attnviz.views.heatmap",
     "about": "attnviz.machine",
+    "capture": "attnviz.seeing",
     "device": "attnviz.machine",
+    "edit": "attnviz.seeing",
     "heatmap": "attnviz.views.heatmap",
+    "mask": "attnviz.seeing",
+    "off": "attnviz.seeing",
+    "only": "attnviz.seeing",
     "plot_heatmap": "attnviz.views.figures",
+    "rollout": "attnviz.seeing",
     "seed": "attnviz.machine",
     "show": "attnviz.views.figures",
+    "temperature": "attnviz.seeing",
+    "uniform": "attnviz.seeing",
 }
-_ROOMS = ("layers", "lessons", "models", "views")
+_ROOMS = ("layers", "lessons", "models", "seeing", "views")
 
 __all__ = [*_HOME, *_ROOMS]
 

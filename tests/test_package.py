@@ -13,6 +13,7 @@ ROOT = Path(av.__file__).parent
 MAY_IMPORT = {  # room: the rooms it may import from, besides itself
     "layers": set(),
     "models": {"layers"},
+    "seeing": set(),
     "views": set(),
     "lessons": {"layers", "models", "views"},
 }

@@ -1,0 +1,146 @@
+"""The forms in which attention is called, brought to one: (batch, heads, token, d_k)."""
+
+import math
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnviz.seeing.record import AttentionRecord, Change, attention_weights, changed_head
+
+
+def as_four(tensor: Tensor, heads: int | None = None) -> Tensor:
+    """A tensor (..., n, m) as (batch, heads, n, m).
+
+    heads: how many heads are folded into the first of three dimensions; one when not given.
+    """
+    if tensor.dim() == 3:
+        return tensor.unflatten(0, (-1, heads)) if heads else tensor[:, None]
+    return tensor[None, None] if tensor.dim() == 2 else tensor.flatten(0, -4)
+
+
+@dataclass
+class FusedCall:
+    """A call of `F.scaled_dot_product_attention`, its arguments brought to four dimensions."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    dropout: float
+    is_causal: bool
+    scale: float
+
+    @classmethod
+    def bind(
+        cls,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        *,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> "FusedCall":
+        """Take the arguments as the function takes them."""
+        scale = 1 / math.sqrt(query.size(-1)) if scale is None else scale
+        lead = query.shape[:-2]
+        if not enable_gqa:  # the leading dimensions may broadcast
+            key, value = (t.expand(*lead, *t.shape[-2:]) for t in (key, value))
+        if attn_mask is not None and attn_mask.dim() > 2:
+            if query.dim() > 4:
+                attn_mask = attn_mask.expand(*lead, *attn_mask.shape[-2:])
+            while attn_mask.dim() < query.dim():
+                attn_mask = attn_mask[None]
+        mask = None if attn_mask is None else as_four(attn_mask)
+        four = (as_four(t) for t in (query, key, value))
+        return cls(*four, mask, dropout_p, is_causal, scale)
+
+    @property
+    def heads(self) -> int:
+        return self.query.size(1)
+
+    def kept(self) -> dict[str, Any]:
+        """What a record keeps: copies of query and key, as views would hold larger tensors."""
+        copies = {"query": self.query.detach().clone(), "key": self.key.detach().clone()}
+        return copies | {"mask": self.mask, "is_causal": self.is_causal, "scale": self.scale}
+
+    def weights(self) -> Tensor:
+        """The weights, (batch, heads, query, key), float32, in the graph."""
+        return attention_weights(self.query, self.key, self.mask, self.is_causal, self.scale)
+
+    def mix(self, weights: Tensor) -> Tensor:
+        """The output that these weights give, in the form of the call's own."""
+        value = self.value
+        if value.size(1) != self.heads:
+            value = value.repeat_interleave(self.heads // value.size(1), dim=1)
+        weights = F.dropout(weights, self.dropout).to(value.dtype)
+        return weights @ value
+
+    def mix_changed(self, output: Tensor, changes: dict[int, Change]) -> Tensor:
+        """The call's own output with the changed heads computed anew, and nothing else touched."""
+        shape = output.shape
+        output = as_four(output).clone()
+        shared = self.heads // self.key.size(1)  # heads that share a key, with grouped queries
+        for head, change in changes.items():
+            group = slice(head // shared, head // shared + 1)
+            query = self.query[:, head : head + 1]
+            mask = self.mask
+            if mask is not None and mask.size(1) > 1:
+                mask = mask[:, head : head + 1]
+            weights = attention_weights(query, self.key[:, group], mask, self.is_causal, self.scale)
+            weights = F.dropout(changed_head(weights[:, 0], change, head), self.dropout)
+            output[:, head] = weights.to(output.dtype) @ self.value[:, group][:, 0]
+        return output.reshape(shape)
+
+
+@dataclass
+class WrittenOut:
+    """The result of a softmax on its way to the values.
+
+    origin: the weights before any dropout.   dropped: whether dropout has been on them since.
+    """
+
+    origin: Tensor
+    dropped: bool = False
+    record: AttentionRecord | None = None
+
+    def goes_on_as(self, result: Tensor) -> bool:
+        """Whether a result is still these weights: cast, masked, dropped or reshaped."""
+        same = result.shape[-2:] == self.origin.shape[-2:]
+        return same and result.numel() == self.origin.numel() and result.is_floating_point()
+
+    def carry_over(self, changed: Tensor, weights: Tensor) -> Tensor:
+        """Changed weights in the form of the old, under the dropout that the old went through."""
+        changed = changed.reshape(weights.shape).to(weights.dtype)
+        if not self.dropped:
+            return changed
+        origin = self.origin.detach().reshape(weights.shape)
+        kept = (weights.detach() / origin).masked_fill(origin == 0, 1)
+        return changed * kept
+
+
+def kind_of(module: nn.Module, args: tuple, kwargs: dict, record: AttentionRecord) -> str:
+    """Whether a module attended to its own tokens or to others that it was given beside them.
+
+    Others are a second sequence among its arguments: (batch, key, width), with as many tokens as
+    the attention had keys.
+    """
+    try:
+        given = signature(module.forward).bind(*args, **kwargs).arguments
+    except TypeError:
+        given = dict(enumerate(args)) | kwargs
+    for extra in ("kwargs", "args"):
+        if isinstance(given.get(extra), dict):
+            given = {**given, **given.pop(extra)}
+    sequences = [
+        t
+        for t in given.values()
+        if isinstance(t, Tensor) and t.dim() == 3 and t.is_floating_point()
+    ]
+    others = [t for t in sequences[1:] if t is not sequences[0] and t.size(1) == record.n_keys]
+    return "cross" if others else "self"

@@ -1,0 +1,82 @@
+"""Ready-made changes for `edit`: functions from a head's weights to other weights.
+
+Each takes and returns one head's weights, (batch, query, key). Places with weight zero, such as the
+future under a causal mask, stay zero.
+"""
+
+import torch
+from torch import Tensor
+
+from attnviz.seeing.record import Change
+
+
+def off(weights: Tensor) -> Tensor:
+    """Switch the head off: nothing is attended to, and its output is zero."""
+    return weights * 0
+
+
+def uniform(weights: Tensor) -> Tensor:
+    """Attend to every key alike that had any weight (Voita et al. 2019 compare with such heads)."""
+    return _normalise((weights > 0).to(weights.dtype))
+
+
+def only(key: int) -> Change:
+    """Attend to one key alone; queries that may not see it attend to nothing.
+
+    key: its position; negative numbers count from the end.
+    Raises TypeError when key is no whole number; when used, ValueError when there is no such key.
+    """
+    if isinstance(key, bool) or not isinstance(key, int):
+        raise TypeError(f"key must be a whole number, got {key!r}")
+
+    def change(weights: Tensor) -> Tensor:
+        n_keys = weights.size(-1)
+        if not -n_keys <= key < n_keys:
+            raise ValueError(f"only({key}) names a key that is not among the {n_keys}")
+        chosen = (weights > 0).to(weights.dtype) * 0
+        chosen[..., key] = (weights[..., key] > 0).to(weights.dtype)
+        return chosen
+
+    return change
+
+
+def temperature(t: float) -> Change:
+    """Divide the scores by t: below 1 sharpens the weights, above 1 flattens them.
+
+    Raises ValueError when t is not positive.
+    """
+    if not t > 0:
+        raise ValueError(f"temperature must be positive, got {t}")
+
+    def change(weights: Tensor) -> Tensor:
+        seen = weights > 0
+        largest = weights.amax(-1, keepdim=True).clamp_min(1e-30)
+        relative = (weights / largest).masked_fill(~seen, 1)  # 1 has a finite gradient
+        return _normalise(relative.pow(1 / t) * seen)
+
+    return change
+
+
+def mask(allowed: Tensor) -> Change:
+    """Hide keys, and share their weight among those that are left.
+
+    allowed: bool, True where a query may attend; (key,) for all queries alike, or (query, key).
+    Raises TypeError when allowed is not a bool tensor; when used, ValueError when it does not fit.
+    """
+    if not isinstance(allowed, Tensor) or allowed.dtype != torch.bool:
+        got = allowed.dtype if isinstance(allowed, Tensor) else type(allowed).__name__
+        raise TypeError(f"allowed must be a bool tensor, True where a query may attend, got {got}")
+
+    def change(weights: Tensor) -> Tensor:
+        if tuple(allowed.shape) not in (tuple(weights.shape[-1:]), tuple(weights.shape[-2:])):
+            raise ValueError(
+                f"allowed must be (key,) or (query, key) = {tuple(weights.shape[-2:])}, "
+                f"got {tuple(allowed.shape)}"
+            )
+        return _normalise(weights * allowed.to(weights.device))
+
+    return change
+
+
+def _normalise(weights: Tensor) -> Tensor:
+    return weights / weights.sum(-1, keepdim=True).clamp_min(1e-30)

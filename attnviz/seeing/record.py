@@ -1,0 +1,188 @@
+"""One attention, as it happened: queries, keys and mask; weights are worked out when asked for."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_BLOCK = 2**24  # weights held at once while an overview is made: 64 MB of float32
+
+Change = Callable[[Tensor], Tensor]
+
+
+@dataclass(eq=False, repr=False)
+class AttentionRecord:
+    """One attention inside a forward pass.
+
+    index: position among the attentions of its pass.   pass_number: which pass, from 0.
+    path: the module that attended, such as "encoder.layer.3.attention.self".
+    kind: "self" or "cross".   heads, n_queries, n_keys, batch_size: sizes.
+    """
+
+    index: int
+    pass_number: int
+    path: str
+    kind: str
+    query: Tensor | None = (
+        None  # (batch, heads, query, d_k); None where the model wrote weights out
+    )
+    key: Tensor | None = None  # (batch, heads or fewer, key, d_k)
+    mask: Tensor | None = None  # bool or added to the scores, broadcasts to (batch, heads, q, k)
+    is_causal: bool = False
+    scale: float = 1.0
+    written_out: Tensor | None = None  # (batch, heads, query, key), the model's own weights
+    changes: dict[int, Change] = field(default_factory=dict)  # head: what an edit made of it
+
+    @property
+    def batch_size(self) -> int:
+        return self._like.size(0)
+
+    @property
+    def heads(self) -> int:
+        return self._like.size(1)
+
+    @property
+    def n_queries(self) -> int:
+        return self._like.size(2)
+
+    @property
+    def n_keys(self) -> int:
+        return self.key.size(2) if self.written_out is None else self.written_out.size(3)
+
+    @property
+    def weights(self) -> Tensor:
+        """All weights, (batch, heads, query, key), float32; computed anew at each call."""
+        return self.tile(slice(None), slice(None))
+
+    def row(self, query: int) -> Tensor:
+        """What one query attends to: (batch, heads, key). Raises IndexError outside the queries."""
+        if not -self.n_queries <= query < self.n_queries:
+            raise IndexError(f"query must be below {self.n_queries}, got {query}")
+        return self.tile(slice(query, query + 1 or None), slice(None))[:, :, 0]
+
+    def tile(self, queries: slice, keys: slice) -> Tensor:
+        """The weights of some queries and keys, (batch, heads, query, key), float32.
+
+        queries, keys: slices, as in weights[:, :, queries, keys].
+        """
+        if not isinstance(queries, slice) or not isinstance(keys, slice):
+            raise TypeError(f"queries and keys must be slices, got {queries!r} and {keys!r}")
+        if self.changes and queries != slice(None):  # a change may look at all rows
+            return self.tile(slice(None), keys)[:, :, queries]
+        weights = self._weights_of(queries)
+        if self.changes:
+            weights = apply_changes(weights, self.changes)
+        return weights[..., keys]
+
+    def overview(self, size: int) -> Tensor:
+        """The weights, made smaller by keeping the largest of each patch.
+
+        size: the most queries and keys that the result may have.
+        Returns (batch, heads, query, key) with at most size queries and keys, float32. It is worked
+        out in blocks of queries: N × N weights are never held for all heads at once.
+        Raises ValueError when size is not positive.
+        """
+        if size < 1:
+            raise ValueError(f"size must be at least 1, got {size}")
+        rows, columns = min(size, self.n_queries), min(size, self.n_keys)
+        edges = [self.n_queries * i // rows for i in range(rows + 1)]
+        at_once = max(1, _BLOCK // (self.batch_size * self.heads * self.n_keys))
+        result = []
+        start = 0
+        while start < rows:
+            stop = start + 1
+            while stop < rows and edges[stop + 1] - edges[start] <= at_once:
+                stop += 1
+            block = self.tile(slice(edges[start], edges[stop]), slice(None))
+            block = F.adaptive_max_pool2d(block, (block.size(2), columns))
+            for i in range(start, stop):
+                patch = block[:, :, edges[i] - edges[start] : edges[i + 1] - edges[start]]
+                result.append(patch.amax(2))
+            start = stop
+        return torch.stack(result, 2)
+
+    def _weights_of(self, queries: slice) -> Tensor:
+        if self.written_out is not None:
+            return self.written_out[:, :, queries].float()
+        return attention_weights(
+            self.query, self.key, self.mask, self.is_causal, self.scale, queries
+        )
+
+    @property
+    def _like(self) -> Tensor:
+        return self.query if self.written_out is None else self.written_out
+
+    def __repr__(self) -> str:
+        place = f"attention {self.index} of pass {self.pass_number}"
+        sizes = f"{self.heads} heads, {self.n_queries} × {self.n_keys}"
+        return f"<{place}: {self.path}, {self.kind}, {sizes}>"
+
+
+def attention_weights(
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    is_causal: bool,
+    scale: float,
+    queries: slice = slice(None),
+) -> Tensor:
+    """The softmax that fused attention computes inside, in float32, for some of the queries.
+
+    query: (batch, heads, query, d_k)   key: (batch, heads or a divisor of them, key, d_k)
+    mask:  None, bool (True: may attend) or numbers added to the scores.
+    Returns (batch, heads, query, key). A row that a bool mask forbids altogether is zero.
+    """
+    n_queries, n_keys = query.size(2), key.size(2)
+    query = query[:, :, queries].float()
+    if key.size(1) != query.size(1):  # grouped queries: several heads share a key
+        key = key.repeat_interleave(query.size(1) // key.size(1), dim=1)
+    scores = query @ key.float().mT * scale  # (batch, heads, query, key)
+    if is_causal:
+        allowed = torch.ones(n_queries, n_keys, dtype=torch.bool, device=scores.device).tril()
+        scores = scores.masked_fill(~allowed[queries], -math.inf)
+    if mask is not None:
+        mask = mask[..., queries, :] if mask.size(-2) > 1 else mask
+        if mask.dtype == torch.bool:
+            scores = scores.masked_fill(~mask, -math.inf)
+        else:
+            scores = scores + mask.float()
+    return scores.softmax(-1).nan_to_num(0.0)  # nan only where every score is -inf
+
+
+def apply_changes(weights: Tensor, changes: dict[int, Change]) -> Tensor:
+    """Weights with some heads changed; weights and result are (batch, heads, query, key)."""
+    heads = [
+        changed_head(weights[:, h], changes[h], h) if h in changes else weights[:, h]
+        for h in range(weights.size(1))
+    ]
+    return torch.stack(heads, 1)
+
+
+def changed_head(weights: Tensor, change: Change, head: int) -> Tensor:
+    """One head's weights (batch, query, key) after a change, checked.
+
+    Raises TypeError or ValueError when the change does not return weights of the same shape whose
+    rows sum to one, or are all zero.
+    """
+    changed = change(weights)
+    if not isinstance(changed, Tensor):
+        raise TypeError(
+            f"the edit of head {head} must return a tensor, got {type(changed).__name__}"
+        )
+    if changed.shape != weights.shape:
+        raise ValueError(
+            f"the edit of head {head} must keep the shape (batch, query, key) = "
+            f"{tuple(weights.shape)}, got {tuple(changed.shape)}"
+        )
+    sums = changed.detach().float().sum(-1)
+    off = (sums - 1).abs() > 0.02
+    if bool((off & (sums != 0)).any()) or not bool(sums.isfinite().all()):
+        worst = sums[off & (sums != 0) | ~sums.isfinite()][0].item()
+        raise ValueError(
+            f"the edit of head {head} must return rows that sum to 1 (or are all zero), "
+            f"got one that sums to {worst:.4g}"
+        )
+    return changed
