@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -32,6 +33,7 @@ class FusedCall:
     dropout: float
     is_causal: bool
     scale: float
+    lead: torch.Size  # the leading dimensions as the caller has them
 
     @classmethod
     def bind(
@@ -58,7 +60,7 @@ class FusedCall:
                 attn_mask = attn_mask[None]
         mask = None if attn_mask is None else as_four(attn_mask)
         four = (as_four(t) for t in (query, key, value))
-        return cls(*four, mask, dropout_p, is_causal, scale)
+        return cls(*four, mask, dropout_p, is_causal, scale, lead)
 
     @property
     def heads(self) -> int:
@@ -78,8 +80,8 @@ class FusedCall:
         value = self.value
         if value.size(1) != self.heads:
             value = value.repeat_interleave(self.heads // value.size(1), dim=1)
-        weights = F.dropout(weights, self.dropout).to(value.dtype)
-        return weights @ value
+        mixed = F.dropout(weights, self.dropout).to(value.dtype) @ value
+        return mixed.reshape(*self.lead, *mixed.shape[-2:])
 
     def mix_changed(self, output: Tensor, changes: dict[int, Change]) -> Tensor:
         """The call's own output with the changed heads computed anew, and nothing else touched."""
@@ -100,27 +102,22 @@ class FusedCall:
 
 @dataclass
 class WrittenOut:
-    """The result of a softmax on its way to the values.
+    """What is known of a tensor of weights on its way from the softmax to the values.
 
-    origin: the weights before any dropout.   dropped: whether dropout has been on them since.
+    undropped: the weights before dropout, when dropout has been on them.
+    record:    what was recorded of them, once they have met the values.
     """
 
-    origin: Tensor
-    dropped: bool = False
+    undropped: Tensor | None = None
     record: AttentionRecord | None = None
-
-    def goes_on_as(self, result: Tensor) -> bool:
-        """Whether a result is still these weights: cast, masked, dropped or reshaped."""
-        same = result.shape[-2:] == self.origin.shape[-2:]
-        return same and result.numel() == self.origin.numel() and result.is_floating_point()
 
     def carry_over(self, changed: Tensor, weights: Tensor) -> Tensor:
         """Changed weights in the form of the old, under the dropout that the old went through."""
         changed = changed.reshape(weights.shape).to(weights.dtype)
-        if not self.dropped:
+        if self.undropped is None:
             return changed
-        origin = self.origin.detach().reshape(weights.shape)
-        kept = (weights.detach() / origin).masked_fill(origin == 0, 1)
+        undropped = self.undropped.detach().reshape(weights.shape)
+        kept = (weights.detach() / undropped).masked_fill(undropped == 0, 1)
         return changed * kept
 
 

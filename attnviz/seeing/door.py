@@ -90,9 +90,7 @@ class Door(TorchFunctionMode):
         changes = self._changes(call.heads)
         record = self._record(**call.kept(), changes=changes)
         if self._with_gradients:
-            weights = call.weights()
-            record.written_out = apply_changes(weights, changes) if changes else weights
-            record.changes = {}
+            self._keep_in_graph(record, call.weights())
             output = call.mix(record.written_out)
         else:
             output = func(*args, **kwargs)
@@ -121,7 +119,7 @@ class Door(TorchFunctionMode):
         result = func(*args, **kwargs)
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if result.dim() >= 2 and dim in (-1, result.dim() - 1):
-            self._remember(result, WrittenOut(result))
+            self._remember(result, WrittenOut())
         return result
 
     def _follow(self, func: Callable, args: tuple, kwargs: dict) -> Any:
@@ -129,30 +127,32 @@ class Door(TorchFunctionMode):
         operands = args[1:] if func is torch.einsum else args
         if operands and isinstance(operands[0], list | tuple):
             operands = tuple(operands[0])
-        found = next((w for a in operands if (w := self._recall(a))), None)
-        if found is None:
+        weights = next((a for a in operands if self._recall(a)), None)
+        if weights is None:
             return func(*args, **kwargs)
-        if func in _PRODUCT and self._recall(operands[0]):
-            weights = self._at_the_values(found, operands[0])
+        found = self._recall(weights)
+        if func in _PRODUCT and weights is operands[0]:
+            weights = self._at_the_values(found, weights)
             operands = (weights, *operands[1:])
             return func(*((args[0],) if func is torch.einsum else ()), *operands, **kwargs)
         result = func(*args, **kwargs)
-        if isinstance(result, Tensor) and found.goes_on_as(result):
-            dropped = found.dropped or func in _DROPOUT
-            origin = found.origin if dropped else result
-            self._remember(result, WrittenOut(origin, dropped, found.record))
+        if isinstance(result, Tensor) and _goes_on_as(weights, result):
+            undropped = found.undropped
+            if undropped is None and func in _DROPOUT and result is not weights:
+                undropped = weights
+            self._remember(result, WrittenOut(undropped, found.record))
         return result
 
     def _at_the_values(self, written: WrittenOut, weights: Tensor) -> Tensor:
         """Record weights that were written out, and change them before they meet the values."""
         heads = self.multi_heads[-1][0] if self.multi_heads else None
-        four = as_four(written.origin, heads)
+        undropped = weights if written.undropped is None else written.undropped
+        four = as_four(undropped, heads)
         if written.record is None:
             changes = self._changes(four.size(1))
             written.record = self._record(written_out=four.detach(), changes=changes)
             if self._with_gradients:
-                written.record.written_out = apply_changes(four, changes) if changes else four
-                written.record.changes = {}
+                self._keep_in_graph(written.record, four)
             self._tell(written.record)
             if self._with_gradients:  # the graph must run through the tensor that was kept
                 return written.carry_over(written.record.written_out, weights)
@@ -160,6 +160,17 @@ class Door(TorchFunctionMode):
         if not changes:
             return weights
         return written.carry_over(apply_changes(four, changes), weights)
+
+    def _keep_in_graph(self, record: AttentionRecord, weights: Tensor) -> None:
+        if not torch.is_grad_enabled():
+            raise ValueError(
+                "with_gradients needs gradients: run the model outside torch.no_grad()"
+            )
+        if not weights.requires_grad:  # of a model whose parameters are all frozen
+            weights.requires_grad_()
+        weights = apply_changes(weights, record.changes) if record.changes else weights
+        weights.retain_grad()
+        record.written_out, record.changes = weights, {}
 
     def _record(self, **content: Any) -> AttentionRecord:
         path = self.paths[id(self.stack[-1].module)]
@@ -173,8 +184,6 @@ class Door(TorchFunctionMode):
         if not self.multi_heads:
             frame.records.append(record)
         frame.inner += 1
-        if record.written_out is not None and record.written_out.requires_grad:
-            record.written_out.retain_grad()
         for listener in self.listeners:
             listener.hear(record)
 
@@ -212,15 +221,18 @@ class Door(TorchFunctionMode):
             self.pass_number, self.index = self.pass_number + 1, 0
         self.stack.append(_Frame(module, []))
 
-    def leave(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
-        """Called after each module's forward, even when it raised; may replace its output."""
+    def leave(self, module: nn.Module, args: tuple, kwargs: dict | None, output: Any = None) -> Any:
+        """Called after each module's forward, even when it raised; may replace its output.
+
+        When it raised, torch leaves the keyword arguments out.
+        """
         if self.paused or threading.get_ident() != self.thread or not self.stack:
             return None
         if self.stack[-1].module is not module:
             return None
         frame = self.stack.pop()
         for record in frame.records:
-            record.kind = kind_of(module, args, kwargs, record)
+            record.kind = kind_of(module, args, kwargs or {}, record)
         if self.stack:
             self.stack[-1].inner += frame.inner
         else:
@@ -254,6 +266,12 @@ class Door(TorchFunctionMode):
                 return module.forward(*args, **kwargs)
         finally:
             self.paused = False
+
+
+def _goes_on_as(weights: Tensor, result: Tensor) -> bool:
+    """Whether a result is still the same weights: cast, masked, dropped or reshaped."""
+    same = result.shape[-2:] == weights.shape[-2:] and result.numel() == weights.numel()
+    return same and result.is_floating_point()
 
 
 def _after(first: Change, second: Change) -> Change:

@@ -54,13 +54,20 @@ class AttentionRecord:
 
     @property
     def weights(self) -> Tensor:
-        """All weights, (batch, heads, query, key), float32; computed anew at each call."""
+        """All weights, (batch, heads, query, key), float32; computed anew at each call.
+
+        Captured with gradients: the tensor in the graph itself, so that its .grad is there after
+        backward(), in the model's own dtype where the model wrote its weights out.
+        """
+        if self.written_out is not None and self.written_out.requires_grad:
+            return self.written_out
         return self.tile(slice(None), slice(None))
 
     def row(self, query: int) -> Tensor:
         """What one query attends to: (batch, heads, key). Raises IndexError outside the queries."""
         if not -self.n_queries <= query < self.n_queries:
-            raise IndexError(f"query must be below {self.n_queries}, got {query}")
+            n = self.n_queries
+            raise IndexError(f"query must be between {-n} and {n - 1}, got {query}")
         return self.tile(slice(query, query + 1 or None), slice(None))[:, :, 0]
 
     def tile(self, queries: slice, keys: slice) -> Tensor:
@@ -164,12 +171,16 @@ def apply_changes(weights: Tensor, changes: dict[int, Change]) -> Tensor:
 def changed_head(weights: Tensor, change: Change, head: int) -> Tensor:
     """One head's weights (batch, query, key) after a change, checked.
 
-    Raises TypeError or ValueError when the change does not return weights of the same shape whose
-    rows sum to one, or are all zero.
+    Raises ValueError when the change does not return weights of the same shape whose rows sum to
+    one, or are all zero; a TypeError, too, becomes a ValueError, because behind an operator such as
+    weights @ value Python would take it for a missing operator and hide its message.
     """
-    changed = change(weights)
+    try:
+        changed = change(weights)
+    except TypeError as error:
+        raise ValueError(f"the edit of head {head} raised TypeError: {error}") from error
     if not isinstance(changed, Tensor):
-        raise TypeError(
+        raise ValueError(
             f"the edit of head {head} must return a tensor, got {type(changed).__name__}"
         )
     if changed.shape != weights.shape:
