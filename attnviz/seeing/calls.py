@@ -1,7 +1,7 @@
 """The forms in which attention is called, brought to one: (batch, heads, token, d_k)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
 
@@ -33,7 +33,7 @@ class FusedCall:
     dropout: float
     is_causal: bool
     scale: float
-    lead: torch.Size  # the leading dimensions as the caller has them
+    form: torch.Size  # (..., query) as the caller has them
 
     @classmethod
     def bind(
@@ -60,7 +60,21 @@ class FusedCall:
                 attn_mask = attn_mask[None]
         mask = None if attn_mask is None else as_four(attn_mask)
         four = (as_four(t) for t in (query, key, value))
-        return cls(*four, mask, dropout_p, is_causal, scale, lead)
+        return cls(*four, mask, dropout_p, is_causal, scale, query.shape[:-1])
+
+    def unpacked(self, module: nn.Module) -> "FusedCall":
+        """The call with its heads apart, where transformers packed them.
+
+        For a single token, it may turn the heads that share a key into queries of one head.
+        """
+        shared = getattr(module, "num_key_value_groups", 1)
+        heads = getattr(getattr(module, "config", None), "num_attention_heads", None)
+        if shared == 1 or self.query.size(2) != shared or self.heads * shared != heads:
+            return self
+        mask = self.mask
+        if mask is not None and mask.size(2) > 1:
+            mask = mask.flatten(1, 2)[:, :, None]
+        return replace(self, query=self.query.flatten(1, 2)[:, :, None], mask=mask)
 
     @property
     def heads(self) -> int:
@@ -81,12 +95,12 @@ class FusedCall:
         if value.size(1) != self.heads:
             value = value.repeat_interleave(self.heads // value.size(1), dim=1)
         mixed = F.dropout(weights, self.dropout).to(value.dtype) @ value
-        return mixed.reshape(*self.lead, *mixed.shape[-2:])
+        return mixed.reshape(*self.form, mixed.size(-1))
 
     def mix_changed(self, output: Tensor, changes: dict[int, Change]) -> Tensor:
         """The call's own output with the changed heads computed anew, and nothing else touched."""
         shape = output.shape
-        output = as_four(output).clone()
+        output = output.reshape(*self.query.shape[:3], -1).clone()
         shared = self.heads // self.key.size(1)  # heads that share a key, with grouped queries
         for head, change in changes.items():
             group = slice(head // shared, head // shared + 1)
@@ -105,10 +119,12 @@ class WrittenOut:
     """What is known of a tensor of weights on its way from the softmax to the values.
 
     undropped: the weights before dropout, when dropout has been on them.
+    heads:     how many heads were folded into the batch, if they were.
     record:    what was recorded of them, once they have met the values.
     """
 
     undropped: Tensor | None = None
+    heads: int | None = None
     record: AttentionRecord | None = None
 
     def carry_over(self, changed: Tensor, weights: Tensor) -> Tensor:
@@ -125,7 +141,7 @@ def kind_of(module: nn.Module, args: tuple, kwargs: dict, record: AttentionRecor
     """Whether a module attended to its own tokens or to others that it was given beside them.
 
     Others are a second sequence among its arguments: (batch, key, width), with as many tokens as
-    the attention had keys.
+    the attention had keys. Numbers for a mask, (batch, query, key), are no sequence.
     """
     try:
         given = signature(module.forward).bind(*args, **kwargs).arguments
@@ -139,5 +155,12 @@ def kind_of(module: nn.Module, args: tuple, kwargs: dict, record: AttentionRecor
         for t in given.values()
         if isinstance(t, Tensor) and t.dim() == 3 and t.is_floating_point()
     ]
-    others = [t for t in sequences[1:] if t is not sequences[0] and t.size(1) == record.n_keys]
+    mask = (record.n_queries, record.n_keys)
+    others = [
+        t
+        for t in sequences[1:]
+        if t is not sequences[0]
+        and t.size(1) == record.n_keys
+        and (t.shape[1:] != mask or t.size(2) == sequences[0].size(2))
+    ]
     return "cross" if others else "self"

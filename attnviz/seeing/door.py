@@ -86,7 +86,7 @@ class Door(TorchFunctionMode):
     # --- the attentions -----------------------------------------------------------------------
 
     def _fused(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
-        call = FusedCall.bind(*args, **kwargs)
+        call = FusedCall.bind(*args, **kwargs).unpacked(self.stack[-1].module)
         changes = self._changes(call.heads)
         record = self._record(**call.kept(), changes=changes)
         if self._with_gradients:
@@ -131,21 +131,22 @@ class Door(TorchFunctionMode):
         if weights is None:
             return func(*args, **kwargs)
         found = self._recall(weights)
-        if func in _PRODUCT and weights is operands[0]:
-            weights = self._at_the_values(found, weights)
-            operands = (weights, *operands[1:])
+        if func in _PRODUCT and (weights is operands[0] or func is torch.einsum):
+            changed = self._at_the_values(found, weights)
+            operands = tuple(changed if t is weights else t for t in operands)
             return func(*((args[0],) if func is torch.einsum else ()), *operands, **kwargs)
         result = func(*args, **kwargs)
         if isinstance(result, Tensor) and _goes_on_as(weights, result):
             undropped = found.undropped
             if undropped is None and func in _DROPOUT and result is not weights:
                 undropped = weights
-            self._remember(result, WrittenOut(undropped, found.record))
+            folded = weights.size(1) if (weights.dim(), result.dim()) == (4, 3) else found.heads
+            self._remember(result, WrittenOut(undropped, folded, found.record))
         return result
 
     def _at_the_values(self, written: WrittenOut, weights: Tensor) -> Tensor:
         """Record weights that were written out, and change them before they meet the values."""
-        heads = self.multi_heads[-1][0] if self.multi_heads else None
+        heads = self.multi_heads[-1][0] if self.multi_heads else written.heads
         undropped = weights if written.undropped is None else written.undropped
         four = as_four(undropped, heads)
         if written.record is None:
@@ -231,8 +232,11 @@ class Door(TorchFunctionMode):
         if self.stack[-1].module is not module:
             return None
         frame = self.stack.pop()
-        for record in frame.records:
-            record.kind = kind_of(module, args, kwargs or {}, record)
+        if self.stack and next(module.parameters(), None) is None:  # it was given query and key,
+            self.stack[-1].records += frame.records  # the module around it was given the tokens
+        else:
+            for record in frame.records:
+                record.kind = kind_of(module, args, kwargs or {}, record)
         if self.stack:
             self.stack[-1].inner += frame.inner
         else:
