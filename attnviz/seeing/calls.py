@@ -137,6 +137,25 @@ class WrittenOut:
         return changed * kept
 
 
+def einsum_order(equation: Any, number: int) -> list[int] | None:
+    """The order that brings the weights in an einsum to (..., query, key).
+
+    equation: as given to torch.einsum.   number: which of its operands the weights are.
+    The key is their last dimension, along which the softmax ran; the query is the one that the
+    output has too, and no other operand. None where the equation does not tell.
+    """
+    if not isinstance(equation, str) or "->" not in equation or "." in equation:
+        return None
+    inputs, output = equation.replace(" ", "").split("->")
+    labels = inputs.split(",")
+    weights, others = labels[number], "".join(labels[:number] + labels[number + 1 :])
+    queries = [d for d in weights if d in output and d not in others]
+    if len(queries) != 1:
+        return None
+    rest = [d for d in weights[:-1] if d not in queries]
+    return [weights.index(d) for d in (*rest, *queries, weights[-1])]
+
+
 def kind_of(module: nn.Module, args: tuple, kwargs: dict, record: AttentionRecord) -> str:
     """Whether a module attended to its own tokens or to others that it was given beside them.
 

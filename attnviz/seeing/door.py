@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from attnviz.seeing.calls import FusedCall, WrittenOut, as_four, kind_of
+from attnviz.seeing.calls import FusedCall, WrittenOut, as_four, einsum_order, kind_of
 from attnviz.seeing.record import AttentionRecord, Change, apply_changes
 
 _SOFTMAX = {torch.softmax, F.softmax, Tensor.softmax, torch.special.softmax}
@@ -132,7 +132,7 @@ class Door(TorchFunctionMode):
             return func(*args, **kwargs)
         found = self._recall(weights)
         if func in _PRODUCT and (weights is operands[0] or func is torch.einsum):
-            changed = self._at_the_values(found, weights)
+            changed = self._at_the_values_of(func, args[0], operands, weights, found)
             operands = tuple(changed if t is weights else t for t in operands)
             return func(*((args[0],) if func is torch.einsum else ()), *operands, **kwargs)
         result = func(*args, **kwargs)
@@ -143,6 +143,22 @@ class Door(TorchFunctionMode):
             folded = weights.size(1) if (weights.dim(), result.dim()) == (4, 3) else found.heads
             self._remember(result, WrittenOut(undropped, folded, found.record))
         return result
+
+    def _at_the_values_of(
+        self, func: Callable, equation: Any, operands: tuple, weights: Tensor, found: WrittenOut
+    ) -> Tensor:
+        """As `_at_the_values`, for an einsum in whatever order of dimensions it has the weights."""
+        order = None
+        if func is torch.einsum:
+            order = einsum_order(equation, [t is weights for t in operands].index(True))
+        if order is None or order == sorted(order):
+            return self._at_the_values(found, weights)
+        turned = WrittenOut(
+            None if found.undropped is None else found.undropped.permute(order), None, found.record
+        )
+        changed = self._at_the_values(turned, weights.permute(order))
+        found.record = turned.record
+        return changed.permute([order.index(i) for i in range(len(order))])
 
     def _at_the_values(self, written: WrittenOut, weights: Tensor) -> Tensor:
         """Record weights that were written out, and change them before they meet the values."""

@@ -763,6 +763,19 @@ SPELLINGS = {  # how attention is written, and the weights it should show
         lambda q, k, v: torch.einsum("bhkd,bhqk->bhqd", v, softmax_of(q, k, HALF)),
         lambda q, k: softmax_of(q, k, HALF),
     ),
+    "einsum_in_another_order": (
+        lambda q, k, v: torch.einsum(
+            "bqhk,bhkd->bhqd", (torch.einsum("bhqd,bhkd->bqhk", q, k) * HALF).softmax(-1), v
+        ),
+        lambda q, k: softmax_of(q, k, HALF),
+    ),
+    "einsum_in_another_order_with_dropout": (
+        lambda q, k, v: torch.einsum(
+            "bhkd, qbhk -> bhqd", v,
+            F.dropout((torch.einsum("bhqd,bhkd->qbhk", q, k) * HALF).softmax(-1), 0.0),
+        ),
+        lambda q, k: softmax_of(q, k, HALF),
+    ),
     "in_place": (
         in_place,
         lambda q, k: softmax_of(q, k, HALF, torch.zeros(5, 7).masked_fill(~NOT_ALL, -math.inf)),
