@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, replace
-from inspect import signature
 from typing import Any
 
 import torch
@@ -162,16 +161,9 @@ def kind_of(module: nn.Module, args: tuple, kwargs: dict, record: AttentionRecor
     Others are a second sequence among its arguments: (batch, key, width), with as many tokens as
     the attention had keys. Numbers for a mask, (batch, query, key), are no sequence.
     """
-    try:
-        given = signature(module.forward).bind(*args, **kwargs).arguments
-    except TypeError:
-        given = dict(enumerate(args)) | kwargs
-    for extra in ("kwargs", "args"):
-        if isinstance(given.get(extra), dict):
-            given = {**given, **given.pop(extra)}
     sequences = [
         t
-        for t in given.values()
+        for t in (*args, *kwargs.values())
         if isinstance(t, Tensor) and t.dim() == 3 and t.is_floating_point()
     ]
     mask = (record.n_queries, record.n_keys)

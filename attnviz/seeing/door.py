@@ -6,6 +6,7 @@ pass but the few that attention is made of: the fused `scaled_dot_product_attent
 dimension whose result goes on to be multiplied with something.
 """
 
+import sys
 import threading
 import types
 import weakref
@@ -28,7 +29,9 @@ _DROPOUT = {torch.dropout, F.dropout, torch.dropout_}
 _PRODUCT = {
     *(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.einsum),
 }
+_WATCHED = {F.scaled_dot_product_attention, F.multi_head_attention_forward, *_SOFTMAX}
 _WITH_FAST_PATH = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
+_VISIBLE = ("sdpa", "eager", None)  # what transformers may call a model's attention
 _open = threading.local()  # .doors: the doors of this thread, by model
 
 
@@ -58,7 +61,10 @@ class Door(TorchFunctionMode):
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
-        self.paths = {id(m): name or type(m).__name__ for name, m in model.named_modules()}
+        self.paths: dict[int, str] = {}
+        for name, module in model.named_modules():
+            _check_visible(module)
+            self.paths[id(module)] = name or type(module).__name__
         self.listeners: list[Listener] = []
         self.thread = threading.get_ident()
         self.stack: list[_Frame] = []
@@ -71,7 +77,8 @@ class Door(TorchFunctionMode):
         self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if not self.stack or self.paused:
+        watched = func in _WATCHED or self.written
+        if not watched or not self.stack or self.paused:
             return func(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
             return self._fused(func, args, kwargs)
@@ -79,9 +86,7 @@ class Door(TorchFunctionMode):
             return self._multi_head(func, args, kwargs)
         if func in _SOFTMAX:
             return self._softmax(func, args, kwargs)
-        if self.written:
-            return self._follow(func, args, kwargs)
-        return func(*args, **kwargs)
+        return self._follow(func, args, kwargs)
 
     # --- the attentions -----------------------------------------------------------------------
 
@@ -248,11 +253,8 @@ class Door(TorchFunctionMode):
         if self.stack[-1].module is not module:
             return None
         frame = self.stack.pop()
-        if self.stack and next(module.parameters(), None) is None:  # it was given query and key,
-            self.stack[-1].records += frame.records  # the module around it was given the tokens
-        else:
-            for record in frame.records:
-                record.kind = kind_of(module, args, kwargs or {}, record)
+        if frame.records:
+            self._decide_kind(frame, args, kwargs or {})
         if self.stack:
             self.stack[-1].inner += frame.inner
         else:
@@ -263,6 +265,15 @@ class Door(TorchFunctionMode):
         if output is not None and self._has_fast_path(frame):
             return self._run_unseen(module, args, kwargs)
         return None
+
+    def _decide_kind(self, frame: _Frame, args: tuple, kwargs: dict) -> None:
+        """Say of a module's records whether they are self- or cross-attention."""
+        module = frame.module
+        if self.stack and next(module.parameters(), None) is None:
+            self.stack[-1].records += frame.records  # the module around it was given the tokens
+            return
+        for record in frame.records:
+            record.kind = kind_of(module, args, kwargs, record)
 
     def _has_fast_path(self, frame: _Frame) -> bool:
         """Whether, without this mode, torch might have run the module by a kernel of its own."""
@@ -286,6 +297,23 @@ class Door(TorchFunctionMode):
                 return module.forward(*args, **kwargs)
         finally:
             self.paused = False
+
+
+def _check_visible(module: nn.Module) -> None:
+    dynamo = sys.modules.get("torch._dynamo.eval_frame")  # slow to import, and there if needed
+    if dynamo and isinstance(module, dynamo.OptimizedModule):
+        raise ValueError(
+            "the attention inside a compiled model cannot be seen: pass the model from before "
+            "torch.compile (it is the compiled one's _orig_mod)"
+        )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError("the attention inside a TorchScript model cannot be seen")
+    kernel = getattr(vars(module).get("config"), "_attn_implementation", None)
+    if kernel not in _VISIBLE:
+        raise ValueError(
+            f"attention in the kernel {kernel!r} cannot be seen: load the model with "
+            'attn_implementation="sdpa", or call model.set_attn_implementation("sdpa")'
+        )
 
 
 def _goes_on_as(weights: Tensor, result: Tensor) -> bool:

@@ -104,10 +104,9 @@ class AttentionRecord:
             while stop < rows and edges[stop + 1] - edges[start] <= at_once:
                 stop += 1
             block = self.tile(slice(edges[start], edges[stop]), slice(None))
-            block = F.adaptive_max_pool2d(block, (block.size(2), columns))
             for i in range(start, stop):
                 patch = block[:, :, edges[i] - edges[start] : edges[i + 1] - edges[start]]
-                result.append(patch.amax(2))
+                result.append(F.adaptive_max_pool1d(patch.amax(2), columns))
             start = stop
         return torch.stack(result, 2)
 

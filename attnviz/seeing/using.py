@@ -4,14 +4,11 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
 from torch import nn
 
 from attnviz.seeing.door import listening
 from attnviz.seeing.record import AttentionRecord, Change
 from attnviz.seeing.seen import Seen
-
-_VISIBLE = ("sdpa", "eager", None)  # what transformers may call a model's attention
 
 
 @contextmanager
@@ -127,21 +124,6 @@ class _Edit:
 def _check_model(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    for module in model.modules():
-        if isinstance(module, torch._dynamo.eval_frame.OptimizedModule):
-            raise ValueError(
-                "the attention inside a compiled model cannot be seen: pass the model from before "
-                "torch.compile (it is the compiled one's _orig_mod)"
-            )
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ValueError("the attention inside a TorchScript model cannot be seen")
-        config = getattr(module, "config", None)
-        kernel = getattr(config, "_attn_implementation", None)
-        if kernel not in _VISIBLE:
-            raise ValueError(
-                f"attention in the kernel {kernel!r} cannot be seen: load the model with "
-                'attn_implementation="sdpa", or call model.set_attn_implementation("sdpa")'
-            )
 
 
 def _check_layers(layers: Iterable[int]) -> set[int]:
