@@ -446,7 +446,24 @@ class TestMiniLM:
             expected = eager(ids, real, output_attentions=True).attentions
         assert [(r.path, r.kind) for r in seen] == layers(6, path)
         for record, maps in zip(seen, expected, strict=True):
+            # eager attention in float32 is itself up to 2e-6 from float64 by the sixth layer
             assert_weights(record, maps, real.bool(), atol=0 if kernel == "eager" else 3e-6)
+
+    def test_weights_of_each_layer_alone_are_as_exact_as_of_small_models(self, pieces):
+        ids, real = pieces
+        ids = ids[:1, : int(real[0].sum())]
+        fused, eager = (
+            hf.BertModel.from_pretrained(_minilm_folder(), attn_implementation=kernel).eval()
+            for kernel in ("sdpa", "eager")
+        )
+        arrived = []  # at each layer's attention
+        for layer in fused.encoder.layer:
+            layer.attention.self.register_forward_pre_hook(lambda _, args: arrived.append(args[0]))
+        with torch.no_grad(), av.capture(fused) as seen:
+            fused(ids)
+            for i, layer in enumerate(eager.encoder.layer):
+                _, expected = layer.attention.self(arrived[i])
+                torch.testing.assert_close(seen[i].weights, expected, atol=1e-6, rtol=0)
 
 
 def weights_asked_for(model: nn.Module, run: Callable[[], Any]) -> list[Tensor]:
