@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from attnviz.lessons.verdict import Verdict
+from attnviz.views.inputs import to_array
 
 _TOLERANCE = 1e-4
 
@@ -97,19 +98,12 @@ def _outcome(function: Callable, case: tuple) -> Any:
     if isinstance(result, tuple):
         return f"it returned {len(result)} things; return only the one that is asked for."
     try:
-        array = _to_array(result)
+        array = to_array(result)
     except Exception:  # ragged lists, sparse tensors and whatever else has no numbers to compare
         array = None
     if array is None or array.dtype.kind not in "biuf":
         return f"it must return a tensor of numbers, but it returned a {type(result).__name__}."
     return array
-
-
-def _to_array(result: Any) -> np.ndarray:
-    if hasattr(result, "detach"):  # a tensor of any device, and of dtypes that NumPy lacks
-        result = result.detach().cpu()
-        result = result.float() if result.is_floating_point() else result
-    return np.asarray(result)
 
 
 def _has_nan(outcome: Any) -> bool:

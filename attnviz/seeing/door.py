@@ -32,7 +32,14 @@ _PRODUCT = {
 _WATCHED = {F.scaled_dot_product_attention, F.multi_head_attention_forward, *_SOFTMAX}
 _WITH_FAST_PATH = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
 _VISIBLE = ("sdpa", "eager", None)  # what transformers may call a model's attention
-_open = threading.local()  # .doors: the doors of this thread, by model
+
+
+class _Here(threading.local):
+    """What each thread has of its own."""
+
+    def __init__(self) -> None:
+        self.doors: dict[int, Door] = {}  # by the id of their model
+        self.paused = False  # while a module runs unseen, by every door
 
 
 class Listener(Protocol):
@@ -60,7 +67,6 @@ class Door(TorchFunctionMode):
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.model = model
         self.paths: dict[int, str] = {}
         for name, module in model.named_modules():
             _check_visible(module)
@@ -71,14 +77,13 @@ class Door(TorchFunctionMode):
         self.multi_heads: list[tuple[int, str]] = []  # heads and kind of the running nn functions
         self.written: dict[int, tuple[weakref.ref, WrittenOut]] = {}
         self.pass_number, self.index = -1, 0
-        self.paused = False
 
     def __torch_function__(
         self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
         watched = func in _WATCHED or self.written
-        if not watched or not self.stack or self.paused:
+        if not watched or not self.stack:
             return func(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
             return self._fused(func, args, kwargs)
@@ -237,7 +242,7 @@ class Door(TorchFunctionMode):
 
     def enter(self, module: nn.Module, args: tuple) -> None:
         """Called before each module's forward."""
-        if self.paused or threading.get_ident() != self.thread or id(module) not in self.paths:
+        if _here.paused or threading.get_ident() != self.thread or id(module) not in self.paths:
             return
         if not self.stack:
             self.pass_number, self.index = self.pass_number + 1, 0
@@ -248,7 +253,7 @@ class Door(TorchFunctionMode):
 
         When it raised, torch leaves the keyword arguments out.
         """
-        if self.paused or threading.get_ident() != self.thread or not self.stack:
+        if _here.paused or threading.get_ident() != self.thread or not self.stack:
             return None
         if self.stack[-1].module is not module:
             return None
@@ -291,12 +296,15 @@ class Door(TorchFunctionMode):
 
     def _run_unseen(self, module: nn.Module, args: tuple, kwargs: dict) -> Any:
         """The module's output as it would be without this mode, bit for bit."""
-        self.paused = True
+        _here.paused = True
         try:
             with torch._C.DisableTorchFunction():
                 return module.forward(*args, **kwargs)
         finally:
-            self.paused = False
+            _here.paused = False
+
+
+_here = _Here()
 
 
 def _check_visible(module: nn.Module) -> None:
@@ -329,7 +337,7 @@ def _after(first: Change, second: Change) -> Change:
 @contextmanager
 def listening(model: nn.Module, listener: Listener) -> Iterator[None]:
     """Let a listener hear the attentions of a model in this thread, while the block runs."""
-    doors: dict[int, Door] = _open.__dict__.setdefault("doors", {})
+    doors = _here.doors
     if door := doors.get(id(model)):
         door.listeners.append(listener)
         try:

@@ -26,9 +26,7 @@ class AttentionRecord:
     pass_number: int
     path: str
     kind: str
-    query: Tensor | None = (
-        None  # (batch, heads, query, d_k); None where the model wrote weights out
-    )
+    query: Tensor | None = None  # (batch, heads, query, d_k); None with written_out weights
     key: Tensor | None = None  # (batch, heads or fewer, key, d_k)
     mask: Tensor | None = None  # bool or added to the scores, broadcasts to (batch, heads, q, k)
     is_causal: bool = False
@@ -89,7 +87,8 @@ class AttentionRecord:
 
         size: the most queries and keys that the result may have.
         Returns (batch, heads, query, key) with at most size queries and keys, float32. It is worked
-        out in blocks of queries: N × N weights are never held for all heads at once.
+        out in blocks of queries: N × N weights are never held for all heads at once, unless an
+        edit changed them, which may look at all rows.
         Raises ValueError when size is not positive.
         """
         if size < 1:
@@ -97,13 +96,15 @@ class AttentionRecord:
         rows, columns = min(size, self.n_queries), min(size, self.n_keys)
         edges = [self.n_queries * i // rows for i in range(rows + 1)]
         at_once = max(1, _BLOCK // (self.batch_size * self.heads * self.n_keys))
+        whole = self.weights if self.changes else None
         result = []
         start = 0
         while start < rows:
             stop = start + 1
             while stop < rows and edges[stop + 1] - edges[start] <= at_once:
                 stop += 1
-            block = self.tile(slice(edges[start], edges[stop]), slice(None))
+            queries = slice(edges[start], edges[stop])
+            block = self.tile(queries, slice(None)) if whole is None else whole[:, :, queries]
             for i in range(start, stop):
                 patch = block[:, :, edges[i] - edges[start] : edges[i + 1] - edges[start]]
                 result.append(F.adaptive_max_pool1d(patch.amax(2), columns))
@@ -147,8 +148,9 @@ def attention_weights(
         key = key.repeat_interleave(query.size(1) // key.size(1), dim=1)
     scores = query @ key.float().mT * scale  # (batch, heads, query, key)
     if is_causal:
-        allowed = torch.ones(n_queries, n_keys, dtype=torch.bool, device=scores.device).tril()
-        scores = scores.masked_fill(~allowed[queries], -math.inf)
+        places = torch.arange(max(n_queries, n_keys), device=scores.device)
+        future = places[:n_keys] > places[:n_queries][queries, None]
+        scores = scores.masked_fill(future, -math.inf)
     if mask is not None:
         mask = mask[..., queries, :] if mask.size(-2) > 1 else mask
         if mask.dtype == torch.bool:
@@ -188,11 +190,10 @@ def changed_head(weights: Tensor, change: Change, head: int) -> Tensor:
             f"{tuple(weights.shape)}, got {tuple(changed.shape)}"
         )
     sums = changed.detach().float().sum(-1)
-    off = (sums - 1).abs() > 0.02
-    if bool((off & (sums != 0)).any()) or not bool(sums.isfinite().all()):
-        worst = sums[off & (sums != 0) | ~sums.isfinite()][0].item()
+    wrong = sums[((sums - 1).abs() > 0.02) & (sums != 0) | ~sums.isfinite()]
+    if len(wrong):
         raise ValueError(
             f"the edit of head {head} must return rows that sum to 1 (or are all zero), "
-            f"got one that sums to {worst:.4g}"
+            f"got one that sums to {wrong[0].item():.4g}"
         )
     return changed

@@ -72,9 +72,8 @@ def heatmap_png(
     """The picture of `plot_heatmap` as a PNG in base64, made without touching pyplot."""
     figure = Figure(figsize=_figure_size(weights.shape), layout="constrained")
     plot_heatmap(weights, queries, keys, title=title, ax=figure.add_subplot())
-    with (
-        warnings.catch_warnings()
-    ):  # of scripts that matplotlib's font lacks; the widget shows them
+    with warnings.catch_warnings():
+        # of scripts that matplotlib's font lacks; the widget shows them
         warnings.simplefilter("ignore", UserWarning)
         return png(figure, dpi=100)
 

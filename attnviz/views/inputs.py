@@ -16,7 +16,12 @@ def check_weights(weights: ArrayLike) -> NDArray[np.float32]:
     Raises TypeError for what is not numbers, ValueError for another number of dimensions, an empty
     matrix, NaN, negative weights, or rows that do not sum to one.
     """
-    matrix = _to_array(weights)
+    if isinstance(weights, np.ma.MaskedArray):
+        raise TypeError("weights must not be a masked array: fill in the masked places, with 0")
+    try:
+        matrix = to_array(weights)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"weights must be a matrix of numbers: {error}") from error
     if matrix.dtype.kind not in "fiub":
         raise TypeError(f"weights must be real numbers, got an array of {matrix.dtype}")
     if matrix.ndim != 2 or 0 in matrix.shape:
@@ -41,16 +46,12 @@ def check_weights(weights: ArrayLike) -> NDArray[np.float32]:
     return np.ascontiguousarray(matrix, dtype=np.float32)
 
 
-def _to_array(weights: ArrayLike) -> NDArray:
-    if isinstance(weights, np.ma.MaskedArray):
-        raise TypeError("weights must not be a masked array: fill in the masked places, with 0")
-    try:
-        if hasattr(weights, "detach"):  # a torch tensor: leave the graph, the device and bfloat16
-            weights = weights.detach().cpu()
-            weights = weights.float() if weights.is_floating_point() else weights
-        return np.asarray(weights)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"weights must be a matrix of numbers: {error}") from error
+def to_array(values: ArrayLike) -> NDArray:
+    """Return an array, or a torch tensor of any device, graph and dtype, as a NumPy array."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if values.is_floating_point() else values  # NumPy has no bfloat16
+    return np.asarray(values)
 
 
 def check_tokens(name: str, tokens: Sequence[str], expected: int) -> list[str]:

@@ -215,6 +215,19 @@ class TestSeveralAtOnce:
         assert [r.path for r in part] == ["attention"]
         assert len(whole) == 3
 
+    def test_what_runs_again_for_one_is_not_missed_by_another(self):
+        # torch's encoder is run again, in case it has a fast path; with an odd number of heads none
+        layer = nn.TransformerEncoderLayer(15, 3, 32, batch_first=True)
+        encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        model, x = nn.Sequential(encoder).eval(), torch.rand(1, 5, 15)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            plain = model(x)
+            with av.capture(model) as whole, av.capture(encoder) as part:
+                seen = model(x)
+        assert torch.equal(seen, plain)
+        assert (len(whole), len(part)) == (2, 2)
+
     def test_threads_do_not_mix(self):
         models = [encoder(seed, n_layers=2) for seed in range(4)]
         shared = encoder(9, n_layers=2)
