@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,11 @@ class AttentionRecord:
     written_out: Tensor | None = None  # (batch, heads, query, key), the model's own weights
     changes: dict[int, Change] = field(default_factory=dict)  # head: what an edit made of it
 
+    def free(self) -> None:
+        """Give the memory back; asking for weights raises RuntimeError from now on."""
+        self.query = self.key = self.mask = self.written_out = None
+        self.changes = {}
+
     @property
     def batch_size(self) -> int:
         return self._like.size(0)
@@ -48,7 +53,8 @@ class AttentionRecord:
 
     @property
     def n_keys(self) -> int:
-        return self.key.size(2) if self.written_out is None else self.written_out.size(3)
+        like = self._like
+        return like.size(3) if like is self.written_out else self.key.size(2)
 
     @property
     def weights(self) -> Tensor:
@@ -81,6 +87,40 @@ class AttentionRecord:
         if self.changes:
             weights = apply_changes(weights, self.changes)
         return weights[..., keys]
+
+    def part(self, item: int, heads: slice) -> "AttentionRecord":
+        """The same attention for one batch item and some of its heads; nothing is copied.
+
+        item: its place in the batch.   heads: a slice of the heads.
+        A change made by `edit` sees this item alone. Raises IndexError when there is no such item.
+        """
+        if not 0 <= item < self.batch_size:
+            raise IndexError(f"item must be between 0 and {self.batch_size - 1}, got {item}")
+        chosen = range(self.heads)[heads]
+        items = slice(item, item + 1)
+
+        def cut(tensor: Tensor | None) -> Tensor | None:
+            if tensor is None:
+                return None
+            while tensor.dim() < 4:  # a mask may leave out dimensions, or be alike for all
+                tensor = tensor[None]
+            tensor = tensor[items] if tensor.size(0) > 1 else tensor
+            return tensor[:, heads] if tensor.size(1) > 1 else tensor
+
+        key = None if self.key is None else self.key[items]
+        if key is not None and key.size(1) == self.heads:
+            key = key[:, heads]
+        elif key is not None and chosen != range(self.heads):  # grouped queries share keys
+            group = self.heads // key.size(1)
+            key = torch.cat([key[:, h // group, None] for h in chosen], 1)
+        return replace(
+            self,
+            query=cut(self.query),
+            key=key,
+            mask=cut(self.mask),
+            written_out=cut(self.written_out),
+            changes={i: self.changes[h] for i, h in enumerate(chosen) if h in self.changes},
+        )
 
     def overview(self, size: int) -> Tensor:
         """The weights, made smaller by keeping the largest of each patch.
@@ -120,10 +160,17 @@ class AttentionRecord:
 
     @property
     def _like(self) -> Tensor:
-        return self.query if self.written_out is None else self.written_out
+        like = self.query if self.written_out is None else self.written_out
+        if like is None:
+            raise RuntimeError(
+                f"attention {self.index} ({self.path}) was freed: capture it again to see its weights"
+            )
+        return like
 
     def __repr__(self) -> str:
         place = f"attention {self.index} of pass {self.pass_number}"
+        if self.query is None and self.written_out is None:
+            return f"<{place}: {self.path}, {self.kind}, freed>"
         sizes = f"{self.heads} heads, {self.n_queries} × {self.n_keys}"
         return f"<{place}: {self.path}, {self.kind}, {sizes}>"
 
@@ -140,7 +187,8 @@ def attention_weights(
 
     query: (batch, heads, query, d_k)   key: (batch, heads or a divisor of them, key, d_k)
     mask:  None, bool (True: may attend) or numbers added to the scores.
-    Returns (batch, heads, query, key). A row that a bool mask forbids altogether is zero.
+    Returns (batch, heads, query, key). A row that the mask forbids altogether is zero; one whose
+    scores are nan stays nan.
     """
     n_queries, n_keys = query.size(2), key.size(2)
     query = query[:, :, queries].float()
@@ -157,7 +205,10 @@ def attention_weights(
             scores = scores.masked_fill(~mask, -math.inf)
         else:
             scores = scores + mask.float()
-    return scores.softmax(-1).nan_to_num(0.0)  # nan only where every score is -inf
+    weights = scores.softmax(-1)
+    if weights[..., 0].isnan().any():  # a softmax without any finite score is nan throughout
+        weights = weights.masked_fill((scores == -math.inf).all(-1, keepdim=True), 0.0)
+    return weights
 
 
 def apply_changes(weights: Tensor, changes: dict[int, Change]) -> Tensor:

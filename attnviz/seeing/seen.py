@@ -17,6 +17,12 @@ class Seen(Sequence):
     def append(self, record: AttentionRecord) -> None:
         self._records.append(record)
 
+    def free(self) -> None:
+        """Empty the list and give the records' memory back; a view of them says so when asked."""
+        for record in self:
+            record.free()
+        self._records.clear()
+
     def __getitem__(self, index: int | slice) -> AttentionRecord | list[AttentionRecord]:
         return self._records[index]
 
