@@ -152,7 +152,7 @@ class AttentionRecord:
         return torch.stack(result, 2)
 
     def _weights_of(self, queries: slice) -> Tensor:
-        if self.written_out is not None:
+        if self._like is self.written_out:
             return self.written_out[:, :, queries].float()
         return attention_weights(
             self.query, self.key, self.mask, self.is_causal, self.scale, queries
@@ -163,7 +163,7 @@ class AttentionRecord:
         like = self.query if self.written_out is None else self.written_out
         if like is None:
             raise RuntimeError(
-                f"attention {self.index} ({self.path}) was freed: capture it again to see its weights"
+                f"attention {self.index} ({self.path}) was freed: capture it again to see it"
             )
         return like
 
