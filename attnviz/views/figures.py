@@ -40,14 +40,39 @@ def plot_heatmap(
     Returns the axes.
     """
     matrix = check_weights(weights)
-    queries, keys = check_labels(matrix, tokens, key_tokens)
+    queries, keys = check_labels(matrix.shape, tokens, key_tokens)
     if ax is None:
         from matplotlib import pyplot  # only here, where pyplot's bookkeeping is wanted
 
         _, ax = pyplot.subplots(figsize=_figure_size(matrix.shape), layout="constrained")
+    return _draw(ax, matrix, queries, keys, title)
+
+
+def heatmap_figure(
+    cells: np.ndarray, queries: Sequence[str], keys: Sequence[str], title: str = ""
+) -> Figure:
+    """The picture of `plot_heatmap`, made without touching pyplot.
+
+    cells: (rows, columns), as many as queries and keys or fewer, each for a patch of them.
+    """
+    shape = (len(queries), len(keys))
+    figure = Figure(figsize=_figure_size(shape), layout="constrained")
+    _draw(figure.add_subplot(), cells, queries, keys, title)
+    return figure
+
+
+def _draw(
+    ax: Axes, cells: np.ndarray, queries: Sequence[str], keys: Sequence[str], title: str
+) -> Axes:
     square = len(queries) == len(keys)
-    limits = {"vmin": 0, "vmax": matrix.max() or 1}
-    image = ax.imshow(matrix, cmap=COLOR_MAP, aspect="equal" if square else "auto", **limits)
+    image = ax.imshow(
+        cells,
+        cmap=COLOR_MAP,
+        aspect="equal" if square else "auto",
+        extent=(-0.5, len(keys) - 0.5, len(queries) - 0.5, -0.5),
+        vmin=0,
+        vmax=cells.max() or 1,
+    )
     room = ax.get_window_extent()
     wide, high = room.width / len(keys), room.height / len(queries)
     wide, high = (min(wide, high),) * 2 if square else (wide, high)
@@ -57,25 +82,13 @@ def plot_heatmap(
     ax.xaxis.set_label_position("top")
     ax.tick_params(axis="x", labelrotation=90)
     ax.tick_params(length=0, labelsize=9)
-    ax.set(xlabel="key (is attended to)", ylabel="query (attends)", title=_plain(title))
+    ax.set(xlabel="key (is attended to)", ylabel="query (attends)", title=plain(title))
     bar = ax.get_figure().colorbar(image, ax=ax, shrink=0.6, aspect=30, pad=0.03)
     bar.set_label("attention weight", fontsize=9)
     bar.ax.tick_params(labelsize=9)
     bar.outline.set_visible(False)
     ax.spines[:].set_visible(False)
     return ax
-
-
-def heatmap_png(
-    weights: np.ndarray, queries: Sequence[str], keys: Sequence[str], title: str = ""
-) -> str:
-    """The picture of `plot_heatmap` as a PNG in base64, made without touching pyplot."""
-    figure = Figure(figsize=_figure_size(weights.shape), layout="constrained")
-    plot_heatmap(weights, queries, keys, title=title, ax=figure.add_subplot())
-    with warnings.catch_warnings():
-        # of scripts that matplotlib's font lacks; the widget shows them
-        warnings.simplefilter("ignore", UserWarning)
-        return png(figure, dpi=100)
 
 
 def show(figure: Figure, caption: str, alt: str) -> None:
@@ -108,14 +121,14 @@ def show(figure: Figure, caption: str, alt: str) -> None:
 def _label(axis: matplotlib.axis.Axis, tokens: Sequence[str], cell: float) -> None:
     """Label an axis with tokens, leaving some out where they would overlap; cell in inches."""
     step = ceil(_LABEL / cell)
-    axis.set_ticks(range(0, len(tokens), step), [_plain(_shorten(t)) for t in tokens[::step]])
+    axis.set_ticks(range(0, len(tokens), step), [plain(_shorten(t)) for t in tokens[::step]])
 
 
 def _shorten(token: str) -> str:
     return token if len(token) <= _LONGEST else token[: _LONGEST - 1] + "…"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """The text as matplotlib can draw it: no formula between dollars, no half of a character."""
     return text.replace("$", r"\$").encode("utf-8", "replace").decode()
 
@@ -129,5 +142,8 @@ def _figure_size(shape: tuple[int, int]) -> tuple[float, float]:
 def png(figure: Figure, dpi: int) -> str:
     """The figure as a PNG in base64; dpi in dots per inch."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    with warnings.catch_warnings():
+        # of scripts that matplotlib's font lacks; the widgets show them
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="png", dpi=dpi)
     return base64.b64encode(buffer.getvalue()).decode()

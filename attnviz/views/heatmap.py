@@ -2,37 +2,44 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import anywidget
 import numpy as np
 import traitlets
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from attnviz.views.figures import heatmap_png, palette
+from attnviz.views.bundle import module, style
+from attnviz.views.figures import heatmap_figure
 from attnviz.views.inputs import check_labels, check_weights
+from attnviz.views.source import Layer, check_head, check_layers, compress
+from attnviz.views.view import Answer, View
 
-_HERE = Path(__file__).parent
-_NOTHING = {"layer": None, "head": None, "query": None, "key": None}
+SIDE = 512  # queries and keys sent at first, and with each closer look: 1 MB of float32
+PAGE_SIDE = 2048  # and in a saved page, where nobody can be asked: 4 MB of one byte each
+REACH = 2**24  # weights worked out for one closer look
 
 
-class HeatmapView(anywidget.AnyWidget):
+class HeatmapView(View):
     """The live view that `heatmap` returns.
 
     selection: dict of layer, head, query and key, each a number or None. A click in the picture
     sets query and key; assigning a new dict from Python (of some or all of the four) moves the
     mark in the picture. Layer and head are the caller's to use, so that several views can share
     one selection with `traitlets.link`.
+    scale: how weights become colours: "linear", "log" (four powers of ten) or "row" (each row's
+    largest weight gets the last colour).
+    threshold: smaller weights are left blank.
     """
 
-    _esm = _HERE / "heatmap.js"
-    _css = _HERE / "static" / "heatmap.css"
+    _esm = module(Path(__file__).with_name("heatmap.js"))
+    _css = style("view", "matrix")
 
     query_tokens = traitlets.List(traitlets.Unicode()).tag(sync=True)
     key_tokens = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    cells = traitlets.Bytes().tag(sync=True)  # float32, little endian, (query, key)
-    palette = traitlets.Bytes().tag(sync=True)  # 256 colours, 3 bytes each
-    title = traitlets.Unicode().tag(sync=True)
-    selection = traitlets.Dict(default_value=_NOTHING).tag(sync=True)
+    cells = traitlets.Dict().tag(sync=True)  # of numbers(): at most SIDE × SIDE
+    scale = traitlets.Enum(["linear", "log", "row"], "linear").tag(sync=True)
+    threshold = traitlets.Float(0.0).tag(sync=True)
 
     def __init__(
         self,
@@ -40,64 +47,107 @@ class HeatmapView(anywidget.AnyWidget):
         tokens: Sequence[str],
         key_tokens: Sequence[str] | None = None,
         title: str = "",
+        head: int | None = None,
+        item: int = 0,
     ):
-        super().__init__(palette=palette(), title=title)
-        self.update(weights, tokens, key_tokens)
+        super().__init__(title=title)
+        self.update(weights, tokens, key_tokens, head=head, item=item)
 
     def update(
-        self, weights: ArrayLike, tokens: Sequence[str], key_tokens: Sequence[str] | None = None
+        self,
+        weights: ArrayLike,
+        tokens: Sequence[str],
+        key_tokens: Sequence[str] | None = None,
+        *,
+        head: int | None = None,
+        item: int = 0,
     ) -> None:
         """Show another matrix in the same place; arguments and errors as in `heatmap`.
 
         A selected cell that the new matrix does not have is given up.
         """
-        matrix = check_weights(weights)
-        queries, keys = check_labels(matrix, tokens, key_tokens)
+        layer, head = _one_head(weights, head, item)
+        queries, keys = check_labels((layer.n_queries, layer.n_keys), tokens, key_tokens)
+        cells = overview(layer, head, SIDE)
+        self._layer, self._head = layer, head
         with self.hold_sync():  # one message, so that the picture changes once
             self.query_tokens, self.key_tokens = queries, keys
-            self.cells = matrix.astype("<f4").tobytes()
-            if any((self.selection[a] or 0) >= n for a, n in self._sizes().items()):
-                self.selection = {**self.selection, "query": None, "key": None}
+            self.cells = cells
+            self._give_up_what_is_gone()
 
     @property
     def weights(self) -> np.ndarray:
-        """The matrix that is shown, float32 (n_queries, n_keys)."""
-        shape = tuple(self._sizes().values())
-        return np.frombuffer(self.cells, dtype="<f4").reshape(shape)
+        """The matrix that is shown, float32 (n_queries, n_keys), in full size."""
+        return self._layer.rows(slice(self._head, self._head + 1), slice(None))[0]
+
+    def figure(self) -> Figure:
+        """The picture as a matplotlib figure, with at most 512 × 512 cells."""
+        return heatmap_figure(as_matrix(self.cells), self.query_tokens, self.key_tokens, self.title)
 
     def _sizes(self) -> dict[str, int]:
         return {"query": len(self.query_tokens), "key": len(self.key_tokens)}
 
-    @traitlets.validate("selection")
-    def _check_selection(self, proposal: traitlets.Bunch) -> dict[str, int | None]:
-        selection = {**_NOTHING, **proposal["value"]}
-        if unknown := selection.keys() - _NOTHING:
-            raise ValueError(f"selection has {sorted(unknown, key=str)}, expected {list(_NOTHING)}")
-        sizes = self._sizes()
-        for axis, index in selection.items():
-            if index is None:
-                continue
-            if isinstance(index, bool) or not isinstance(index, int | np.integer):
-                raise TypeError(
-                    f"selection[{axis!r}] must be a whole number or None, got {index!r}"
-                )
-            last = sizes[axis] - 1 if axis in sizes else None
-            if index < 0 or (last is not None and index > last):
-                wanted = "at least 0" if last is None else f"between 0 and {last}"
-                raise ValueError(f"selection[{axis!r}] must be {wanted}, got {index}")
-            selection[axis] = int(index)
-        return selection
+    def _answer(self, question: dict[str, Any]) -> Answer:
+        return closer_look(self._layer, self._head, question)
+
+    def _page_state(self) -> dict[str, Any]:
+        if max(self._sizes().values()) <= SIDE:
+            return {}
+        return {"cells": overview(self._layer, self._head, PAGE_SIDE, exact=False)}
 
     def __repr__(self) -> str:
         queries, keys = self._sizes().values()
         return f"HeatmapView({queries} queries × {keys} keys)"
 
-    def _repr_mimebundle_(self, **kwargs: object) -> tuple[dict, dict]:
-        data, metadata = super()._repr_mimebundle_(**kwargs)
-        data["image/png"] = heatmap_png(
-            self.weights, self.query_tokens, self.key_tokens, self.title
-        )
-        return data, metadata
+
+def overview(layer: Layer, head: int, side: int, *, exact: bool = True) -> dict[str, Any]:
+    """One whole head as `numbers`, at most side × side: the largest weight of each patch."""
+    whole = (0, layer.n_queries), (0, layer.n_keys)
+    return numbers(layer.window(head, *whole, side)[0], exact=exact)
+
+
+def numbers(matrix: np.ndarray, *, exact: bool = True) -> dict[str, Any]:
+    """A matrix as it goes to the page: float32, or roots of one byte each (see `compress`)."""
+    values = matrix.astype("<f4").tobytes() if exact else compress(matrix)
+    return {"rows": matrix.shape[0], "columns": matrix.shape[1], "exact": exact, "values": values}
+
+
+def as_matrix(cells: dict[str, Any]) -> np.ndarray:
+    """What exact `numbers` hold, float32 (rows, columns)."""
+    return np.frombuffer(cells["values"], "<f4").reshape(cells["rows"], cells["columns"])
+
+
+def closer_look(layer: Layer, head: int, question: dict[str, Any]) -> Answer:
+    """Answer a page's question about one head: a row, or a window of queries and keys.
+
+    question: {"row": query} or {"window": [first query, end, first key, end]}.
+    Raises ValueError for a window out of reach, or what is no question.
+    """
+    if "row" in question:
+        query = question["row"]
+        row = layer.rows(slice(head, head + 1), slice(query, query + 1))[0, 0]
+        return {}, [row.astype("<f4").tobytes()]
+    if "window" not in question:
+        raise ValueError(f"this view has no answer to {question}")
+    first, end, first_key, end_key = question["window"]
+    if (end - first) * layer.n_keys > max(REACH, layer.n_keys):
+        raise ValueError(f"{end - first} queries are too many for a closer look: zoom in further")
+    cells, largest = layer.window(head, (first, end), (first_key, end_key), SIDE)
+    size = {"rows": cells.shape[0], "columns": cells.shape[1]}
+    return size, [cells.astype("<f4").tobytes(), largest.astype("<f4").tobytes()]
+
+
+def _one_head(weights: ArrayLike, head: int | None, item: int) -> tuple[Layer, int]:
+    """The layer and the head that are meant by a matrix, or by a record and a head."""
+    if hasattr(weights, "part"):
+        (layer,) = check_layers(weights, item)
+        if head is None and layer.heads > 1:
+            raise ValueError(f"this record has {layer.heads} heads: choose one with head=0")
+        return layer, check_head(layer, head or 0)
+    if head is not None or item != 0:
+        raise ValueError("head and item belong to a captured record, but weights is a matrix")
+    matrix = check_weights(weights)
+    return Layer("", 1, *matrix.shape, read=lambda heads, queries: matrix[None][heads, queries]), 0
 
 
 def heatmap(
@@ -105,16 +155,24 @@ def heatmap(
     tokens: Sequence[str],
     key_tokens: Sequence[str] | None = None,
     *,
+    head: int | None = None,
+    item: int = 0,
     title: str = "",
 ) -> HeatmapView:
-    """Draw one attention matrix as a live picture: point, click, or walk with the arrow keys.
+    """Draw one attention matrix as a live picture: point, click, zoom, or walk with the arrow keys.
 
-    weights:    (n_queries, n_keys), rows summing to one; an array, a nested list or a torch tensor.
+    weights:    (n_queries, n_keys), rows summing to one; an array, a nested list or a torch tensor;
+                or a captured record, of which one head is worked out piece by piece, so that 8,192
+                tokens open as fast as 512.
     tokens:     labels of the queries, and of the keys too when key_tokens is not given.
     key_tokens: labels of the keys, for cross-attention.
+    head, item: which head of a record, and which item of its batch.
     title:      a line above the picture.
-    Returns the widget; its `selection` follows the clicks, its `update` shows another matrix.
+    Up to 512 × 512 weights are sent as they are (1 MB); of more, the largest of each patch, and the
+    single weights when the reader zooms in.
+    Returns the widget; its `selection` follows the clicks, its `update` shows another matrix, its
+    `save` writes a page or a figure.
     Raises ValueError or TypeError for weights that are no attention matrix, or labels of a wrong
-    number.
+    number; IndexError for an item that is not in the batch.
     """
-    return HeatmapView(weights, tokens, key_tokens, title)
+    return HeatmapView(weights, tokens, key_tokens, title, head, item)

@@ -22,28 +22,37 @@ def check_weights(weights: ArrayLike) -> NDArray[np.float32]:
         matrix = to_array(weights)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"weights must be a matrix of numbers: {error}") from error
-    if matrix.dtype.kind not in "fiub":
-        raise TypeError(f"weights must be real numbers, got an array of {matrix.dtype}")
     if matrix.ndim != 2 or 0 in matrix.shape:
         hint = " Choose one layer, head and batch item, such as weights[0, 5]." * (matrix.ndim > 2)
         raise ValueError(f"weights must be (n_queries, n_keys), got shape {matrix.shape}.{hint}")
-    if not np.isfinite(matrix).all():
+    check_matrix(matrix)
+    return np.ascontiguousarray(matrix, dtype=np.float32)
+
+
+def check_matrix(matrix: NDArray, where: str = "") -> None:
+    """Raise ValueError for numbers that are no attention matrix (query, key).
+
+    where: whose it is, for the message.
+    """
+    if matrix.dtype.kind not in "fiub":
+        raise TypeError(f"weights must be real numbers, got an array of {matrix.dtype}{where}")
+    sums = matrix.sum(axis=1, dtype=np.float64)
+    if not np.isfinite(sums).all():
         row, column = np.argwhere(~np.isfinite(matrix))[0]
-        raise ValueError(f"weights must be finite, got {matrix[row, column]} at [{row}, {column}]")
+        value = matrix[row, column]
+        raise ValueError(f"weights must be finite, got {value} at [{row}, {column}]{where}")
     if matrix.min() < 0:
         row, column = np.unravel_index(matrix.argmin(), matrix.shape)
         raise ValueError(
-            f"weights must not be negative, got {matrix.min():.4g} at [{row}, {column}]; "
+            f"weights must not be negative, got {matrix.min():.4g} at [{row}, {column}]{where}; "
             "are these scores from before the softmax?"
         )
-    sums = matrix.sum(axis=1, dtype=np.float64)
     wrong = np.flatnonzero((abs(sums - 1) > ROW_SUM_TOLERANCE) & (sums != 0))
     if len(wrong):
         raise ValueError(
             f"each row of weights must sum to 1 (or be all zero), but row {wrong[0]} sums to "
-            f"{sums[wrong[0]]:.4g} ({len(wrong)} of {len(sums)} rows do not)"
+            f"{sums[wrong[0]]:.4g} ({len(wrong)} of {len(sums)} rows do not){where}"
         )
-    return np.ascontiguousarray(matrix, dtype=np.float32)
 
 
 def to_array(values: ArrayLike) -> NDArray:
@@ -73,14 +82,14 @@ def check_tokens(name: str, tokens: Sequence[str], expected: int) -> list[str]:
 
 
 def check_labels(
-    matrix: NDArray, tokens: Sequence[str], key_tokens: Sequence[str] | None
+    shape: tuple[int, int], tokens: Sequence[str], key_tokens: Sequence[str] | None
 ) -> tuple[list[str], list[str]]:
-    """Return the query and the key labels of a matrix; the keys share the queries' by default."""
-    queries = check_tokens("tokens", tokens, matrix.shape[0])
+    """Return the labels of as many queries and keys as shape says; the keys share the queries'."""
+    queries = check_tokens("tokens", tokens, shape[0])
     if key_tokens is None:
-        if matrix.shape[0] != matrix.shape[1]:
+        if shape[0] != shape[1]:
             raise ValueError(
-                f"weights of shape {matrix.shape} have other keys than queries: give key_tokens"
+                f"weights of shape {shape} have other keys than queries: give key_tokens"
             )
         return queries, queries
-    return queries, check_tokens("key_tokens", key_tokens, matrix.shape[1])
+    return queries, check_tokens("key_tokens", key_tokens, shape[1])

@@ -44,6 +44,23 @@ OPEN = """async ({ path, kernel }) => {
     if (kernel) await panel.sessionContext.session.kernel.info;
     window.panel = panel;
 }"""
+CONTRAST = """(element) => {  // as WCAG 2 defines it; 21 is black on white
+    const context = new OffscreenCanvas(1, 1).getContext('2d');
+    const paint = (color) => {  // over what is there already
+        context.fillStyle = color;
+        context.fillRect(0, 0, 1, 1);
+        const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+        const [r, g, b] = [...context.getImageData(0, 0, 1, 1).data].map((c) => linear(c / 255));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    let paper = paint('white');
+    const behind = [];
+    for (let node = element; node; node = node.parentElement)
+        behind.unshift(getComputedStyle(node).backgroundColor);
+    for (const color of behind) paper = paint(color);
+    const ink = paint(getComputedStyle(element).color);
+    return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
+}"""
 ASK = """async (code) => {
     let said = '';
     const future = window.panel.sessionContext.session.kernel.requestExecute({ code });
@@ -159,27 +176,44 @@ class Picture:
         )
 
 
+def problems_of(page, address):
+    """A list to which everything is added that goes wrong on the page, or goes elsewhere."""
+    problems = []
+    here = urlsplit(address).netloc
+
+    def check_address(url):
+        scheme, place = urlsplit(url)[:2]
+        if scheme not in {"data", "blob"} and place != here:
+            problems.append(f"request to another machine: {url}")
+
+    def check_message(message):
+        if message.type == "error":
+            problems.append(f"console error: {message.text}")
+
+    page.on("request", lambda request: check_address(request.url))
+    page.on("websocket", lambda socket: check_address(socket.url))
+    page.on("pageerror", lambda error: problems.append(f"page error: {error.stack}"))
+    page.on("console", check_message)
+    return problems
+
+
 class Notebook:
     """A notebook opened in JupyterLab: its page, its kernel, and what went wrong."""
 
     def __init__(self, page, address):
         self.page = page
-        self.problems = []
-        here = urlsplit(address).netloc
+        self.all_problems = problems_of(page, address)
+        self.theme_was_set = False
 
-        def check_address(url):
-            scheme, place = urlsplit(url)[:2]
-            if scheme not in {"data", "blob"} and place != here:
-                self.problems.append(f"request to another machine: {url}")
+    @property
+    def problems(self):
+        """What went wrong, but for one thing: now and then, when its theme changes, JupyterLab
+        takes a style sheet away twice, which is no fault of a view."""
 
-        def check_message(message):
-            if message.type == "error":
-                self.problems.append(f"console error: {message.text}")
+        def own(problem):
+            return "'removeChild'" in problem and "/jlab_core." in problem
 
-        page.on("request", lambda request: check_address(request.url))
-        page.on("websocket", lambda socket: check_address(socket.url))
-        page.on("pageerror", lambda error: self.problems.append(f"page error: {error.stack}"))
-        page.on("console", check_message)
+        return [p for p in self.all_problems if not (self.theme_was_set and own(p))]
 
     def picture(self, number=0):
         """Return one of the attention pictures, counted from the top."""
@@ -220,31 +254,101 @@ class Notebook:
 
 
 @pytest.fixture(scope="module")
-def open_notebook(browser_path, lab):
-    """A function that opens a notebook of the served folder in a new window."""
-    address, token, _ = lab
+def browser(browser_path):
+    """A running Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
-        windows = browser.new_context(viewport={"width": 1200, "height": 900})  # share a cache
-        windows.set_default_timeout(15_000)
-        expect.set_options(timeout=10_000)
-
-        def open_notebook(name, kernel=True, trusted=False):
-            if trusted:
-                there, allowed = f"{address}/api/contents/{name}/trust", f"token {token}"
-                wish = urllib.request.Request(
-                    there, method="POST", headers={"Authorization": allowed}
-                )
-                DIRECT.open(wish, timeout=30).close()
-            page = windows.new_page()
-            notebook = Notebook(page, address)
-            workspace = f"{address}/lab/workspaces/{Path(name).stem}"  # no two windows share one
-            page.goto(f"{workspace}?token={token}", timeout=60_000)
-            page.wait_for_function("window.jupyterapp", timeout=60_000)
-            page.evaluate(OPEN, {"path": name, "kernel": kernel})
-            return notebook
-
-        yield open_notebook
-        for page in windows.pages:
-            page.evaluate("window.panel?.sessionContext.shutdown()")  # ends the kernel
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def open_notebook(browser, lab):
+    """A function that opens a notebook of the served folder in a new window."""
+    address, token, _ = lab
+    windows = browser.new_context(viewport={"width": 1200, "height": 900})  # share a cache
+    windows.set_default_timeout(15_000)
+    expect.set_options(timeout=10_000)
+
+    def open_notebook(name, kernel=True, trusted=False):
+        if trusted:
+            there, allowed = f"{address}/api/contents/{name}/trust", f"token {token}"
+            wish = urllib.request.Request(there, method="POST", headers={"Authorization": allowed})
+            DIRECT.open(wish, timeout=30).close()
+        page = windows.new_page()
+        notebook = Notebook(page, address)
+        workspace = f"{address}/lab/workspaces/{Path(name).stem}"  # no two windows share one
+        page.goto(f"{workspace}?token={token}", timeout=60_000)
+        page.wait_for_function("window.jupyterapp", timeout=60_000)
+        page.evaluate(OPEN, {"path": name, "kernel": kernel})
+        return notebook
+
+    yield open_notebook
+    for page in windows.pages:
+        page.evaluate("window.panel?.sessionContext.shutdown()")  # ends the kernel
+
+
+@pytest.fixture(scope="module")
+def run_cell(open_notebook, lab):
+    """A function that opens a new notebook with one code cell, between two others, and runs it."""
+    *_, served = lab
+
+    def run_cell(name, code):
+        cells = [
+            {"cell_type": "markdown", "id": f"cell{i}", "metadata": {}, "source": source}
+            for i, source in enumerate(["# Before", code, "# After"])
+        ]
+        cells[1].update(cell_type="code", outputs=[], execution_count=None)
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        content = {
+            "nbformat": 4,
+            "nbformat_minor": 5,
+            "metadata": {"kernelspec": kernel},
+            "cells": cells,
+        }
+        (served / f"{name}.ipynb").write_text(json.dumps(content), encoding="utf-8")
+        notebook = open_notebook(f"{name}.ipynb")
+        notebook.run_all()
+        return notebook
+
+    return run_cell
+
+
+@pytest.fixture(scope="module")
+def open_page(browser):
+    """A function that opens a saved page from its file, with the network refused.
+
+    What it returns has `problems`, like a notebook.
+    """
+    alone = browser.new_context(viewport={"width": 1200, "height": 900}, offline=True)
+    alone.set_default_timeout(15_000)
+
+    def open_page(file):
+        page = alone.new_page()
+        page.problems = problems_of(page, "")
+        page.goto(Path(file).as_uri())
+        return page
+
+    yield open_page
+    alone.close()
+
+
+@pytest.fixture(scope="module")
+def set_theme():
+    """A function that switches JupyterLab's theme, "Light" or "Dark"."""
+
+    def set_theme(notebook, name):
+        name = f"JupyterLab {name}"
+        notebook.page.evaluate(
+            "theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", name
+        )
+        expect(notebook.page.locator("body")).to_have_attribute("data-jp-theme-name", name)
+        notebook.theme_was_set = True
+
+    return set_theme
+
+
+@pytest.fixture(scope="session")
+def contrast():
+    """A function from a locator to the contrast of its text, as WCAG 2 defines it."""
+    return lambda locator: locator.evaluate(CONTRAST)

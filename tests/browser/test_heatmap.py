@@ -1,7 +1,5 @@
 """The heatmap in JupyterLab: pointer, keyboard, pin, table, themes, hostile and long input."""
 
-import json
-
 import numpy as np
 import pytest
 from playwright.sync_api import expect
@@ -11,29 +9,6 @@ pytestmark = pytest.mark.slow
 TOKENS = ["[CLS]", "the", "cat", "sat", "down", "[SEP]"]
 WEIGHTS = np.random.default_rng(0).dirichlet(np.ones(6), 6).astype("float32").tolist()
 NOTHING = {"layer": None, "head": None, "query": None, "key": None}
-CELLS = [
-    "# Before",
-    f"import attnviz as av\nview = av.heatmap({WEIGHTS}, {TOKENS})\nview",
-    "# After",
-]
-
-CONTRAST = """(element) => {  // as WCAG 2 defines it; 21 is black on white
-    const context = new OffscreenCanvas(1, 1).getContext('2d');
-    const paint = (color) => {  // over what is there already
-        context.fillStyle = color;
-        context.fillRect(0, 0, 1, 1);
-        const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-        const [r, g, b] = [...context.getImageData(0, 0, 1, 1).data].map((c) => linear(c / 255));
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-    };
-    let paper = paint('white');
-    const behind = [];
-    for (let node = element; node; node = node.parentElement)
-        behind.unshift(getComputedStyle(node).backgroundColor);
-    for (const color of behind) paper = paint(color);
-    const ink = paint(getComputedStyle(element).color);
-    return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
-}"""
 MIDDLES = """(canvas, n) => {  // the colour in the middle of each cell
     const context = canvas.getContext('2d'), size = canvas.width / n;
     const middle = (i) => Math.floor((i + 0.5) * size);
@@ -52,24 +27,10 @@ POINTER_MOVES = """(canvas) => {  // milliseconds of each of ten moves, with the
 
 
 @pytest.fixture(scope="module")
-def notebook(open_notebook, lab):
-    *_, served = lab
-    cells = [
-        {"cell_type": "markdown", "id": f"cell{i}", "metadata": {}, "source": source}
-        for i, source in enumerate(CELLS)
-    ]
-    cells[1].update(cell_type="code", outputs=[], execution_count=None)
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    content = {
-        "nbformat": 4,
-        "nbformat_minor": 5,
-        "metadata": {"kernelspec": kernel},
-        "cells": cells,
-    }
-    (served / "one_heatmap.ipynb").write_text(json.dumps(content), encoding="utf-8")
-    notebook = open_notebook("one_heatmap.ipynb")
-    notebook.run_all()
-    return notebook
+def notebook(run_cell):
+    return run_cell(
+        "one_heatmap", f"import attnviz as av\nview = av.heatmap({WEIGHTS}, {TOKENS})\nview"
+    )
 
 
 @pytest.fixture
@@ -101,21 +62,6 @@ def value(query, key):
 
 def at(query, key):
     return {**NOTHING, "query": query, "key": key}
-
-
-@pytest.fixture
-def set_theme(notebook):
-    def set_theme(name):
-        notebook.page.evaluate(
-            "theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", name
-        )
-        expect(notebook.page.locator("body")).to_have_attribute("data-jp-theme-name", name)
-
-    yield set_theme
-    set_theme("JupyterLab Light")
-    # now and then JupyterLab takes a style sheet away twice; that is no fault of the picture
-    own = [p for p in notebook.problems if "'removeChild'" in p and "/jlab_core." in p]
-    notebook.problems[:] = [p for p in notebook.problems if p not in own]
 
 
 def test_every_cell_has_the_colour_of_its_weight(notebook, picture):
@@ -227,7 +173,7 @@ def test_the_table_opens_and_closes_by_keyboard(notebook, picture, key):
     assert notebook.state() == before
 
 
-def test_text_is_readable_in_both_themes(notebook, picture, set_theme):
+def test_text_is_readable_in_both_themes(notebook, picture, set_theme, contrast):
     notebook.run("view.selection = {'query': 2, 'key': 1}")  # marks two labels
     expect(picture.pinned).to_have_count(1)
     parts = [
@@ -235,11 +181,10 @@ def test_text_is_readable_in_both_themes(notebook, picture, set_theme):
         *(".attnviz-current", ".attnviz-value", ".attnviz-pinned", ".attnviz-legend", "button"),
     ]
     colors = set()
-    for theme in ("JupyterLab Light", "JupyterLab Dark"):
-        set_theme(theme)
+    for theme in ("Dark", "Light"):
+        set_theme(notebook, theme)
         for part in parts:
-            ratio = picture.root.locator(part).first.evaluate(CONTRAST)
-            assert ratio >= 4.5, f"{part} in {theme}"
+            assert contrast(picture.root.locator(part).first) >= 4.5, f"{part} in {theme}"
         colors.add(picture.labels("key").first.evaluate("label => getComputedStyle(label).color"))
     assert len(colors) == 2
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import attnviz as av
+from attnviz.views import heatmap as heatmap_module
 
 TOKENS = ["[CLS]", "the", "cat", "[SEP]"]
 
@@ -24,7 +25,7 @@ class TestWhatIsSent:
     def test_the_exact_float32_values_row_by_row(self):
         weights = torch.randn(3, 5).softmax(-1)
         view = av.heatmap(weights, list("abc"), list("vwxyz"))
-        assert view.cells == weights.numpy().astype("<f4").tobytes()
+        assert view.cells["values"] == weights.numpy().astype("<f4").tobytes()
         assert np.array_equal(view.weights, weights.numpy())
         assert (view.query_tokens, view.key_tokens) == (list("abc"), list("vwxyz"))
 
@@ -53,7 +54,7 @@ class TestWhatIsSent:
 
     def test_512_tokens_take_one_megabyte(self):
         view = av.heatmap(uniform(512, 512), [str(i) for i in range(512)])
-        assert len(view.cells) == 512 * 512 * 4
+        assert len(view.cells["values"]) == 512 * 512 * 4
 
     def test_the_saved_notebook_carries_a_picture(self, view):
         data, _ = view._repr_mimebundle_()
@@ -63,7 +64,10 @@ class TestWhatIsSent:
 
     def test_the_saved_picture_is_of_the_same_matrix(self, monkeypatch):
         drawn = []
-        monkeypatch.setattr("attnviz.views.heatmap.heatmap_png", lambda *a: drawn.append(a) or "")
+        whole = heatmap_module.heatmap_figure
+        monkeypatch.setattr(
+            heatmap_module, "heatmap_figure", lambda *a: drawn.append(a) or whole(*a)
+        )
         av.heatmap([[0.25, 0.75]], ["q"], ["a", "b"], title="t")._repr_mimebundle_()
         weights, *labels = drawn[0]
         assert weights.tolist() == [[0.25, 0.75]]

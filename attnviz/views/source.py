@@ -1,0 +1,160 @@
+"""Where the weights of a view come from: arrays, or records that work them out when asked."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnviz.views.inputs import check_matrix, to_array
+
+BLOCK = 2**24  # weights held at once while many are read: 64 MB of float32
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The attention of one layer for one batch item, read piece by piece.
+
+    name: where it is in the model, or "".   heads, n_queries, n_keys: sizes.
+    read: from slices of heads and of queries to their weights (head, query, key).
+    record: the captured record behind it, if there is one.
+    """
+
+    name: str
+    heads: int
+    n_queries: int
+    n_keys: int
+    read: Callable[[slice, slice], Any]
+    record: Any = None
+
+    def rows(self, heads: slice, queries: slice) -> NDArray[np.float32]:
+        """All weights of some heads' queries, (head, query, key); slices may have a step.
+
+        Raises ValueError for rows that are not finite, not positive, or do not sum to one.
+        """
+        rows = to_array(self.read(heads, queries))
+        for i, head in enumerate(rows):
+            check_matrix(head, f" (head {range(self.heads)[heads][i]} of {self.name or 'a layer'})")
+        return np.ascontiguousarray(rows, dtype=np.float32)
+
+    def blocks(self, heads: slice, first: int, last: int) -> Iterator[tuple[int, NDArray]]:
+        """The rows of the queries from first up to last, in blocks: (first query, rows)."""
+        n_heads = len(range(self.heads)[heads])
+        step = max(1, BLOCK // (n_heads * self.n_keys))
+        for start in range(first, last, step):
+            yield start, self.rows(heads, slice(start, min(start + step, last)))
+
+    def window(
+        self, head: int, queries: tuple[int, int], keys: tuple[int, int], size: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """One head's weights between two queries and two keys, at most size × size of them.
+
+        queries, keys: the first one, and the one after the last.
+        Returns the largest weight of each patch, (rows, columns), and the largest of each row of
+        patches among all keys, (rows,).
+        """
+        n_rows, n_columns = min(size, queries[1] - queries[0]), min(size, keys[1] - keys[0])
+        borders = edges(queries[1] - queries[0], n_rows)
+        cells = np.zeros((n_rows, n_columns), np.float32)
+        largest = np.zeros(n_rows, np.float32)
+        for start, block in self.blocks(slice(head, head + 1), *queries):
+            first = start - queries[0]
+            i = int(np.searchsorted(borders, first, "right")) - 1
+            j = int(np.searchsorted(borders, first + block.shape[1], "left"))
+            cuts = np.maximum(borders[i:j] - first, 0)
+            rows = np.maximum.reduceat(block[0], cuts, axis=0)  # (patch, key)
+            part = np.maximum.reduceat(
+                rows[:, slice(*keys)], edges(keys[1] - keys[0], n_columns)[:-1], axis=1
+            )
+            cells[i:j] = np.maximum(cells[i:j], part)
+            largest[i:j] = np.maximum(largest[i:j], rows.max(1))
+        return cells, largest
+
+
+def edges(n: int, parts: int) -> NDArray[np.int64]:
+    """Where n things are cut into parts of (almost) equal size: parts + 1 positions from 0 to n."""
+    return np.arange(parts + 1) * n // parts
+
+
+def compress(weights: NDArray) -> bytes:
+    """Weights as one byte each, the square root in 256 steps: wrong by at most 0.004."""
+    return np.round(np.sqrt(np.clip(weights, 0, 1)) * 255).astype(np.uint8).tobytes()
+
+
+def check_layers(seen: object, item: int = 0) -> list[Layer]:
+    """Return the layers of what a reader brings, or raise.
+
+    seen: a capture, records, or for each layer an array or tensor (batch, head, query, key) or
+          (head, query, key), such as transformers' `outputs.attentions`.
+    item: which of the batch.
+    Raises TypeError or ValueError for anything else, and IndexError for an item that is not there.
+    """
+    wanted = (
+        "seen must be a capture, a record, or a list with one array (batch, head, query, key) or "
+        "(head, query, key) for each layer"
+    )
+    if isinstance(item, bool) or not isinstance(item, int | np.integer):
+        raise TypeError(f"item must be a whole number, got {item!r}")
+    if _is_record(seen):
+        seen = [seen]
+    if seen is None:
+        raise TypeError(
+            f"{wanted}, got None; models with fused attention return no weights, "
+            "use attnviz.capture to see them"
+        )
+    if hasattr(seen, "shape"):
+        raise TypeError(f"{wanted}, got one array of shape {tuple(seen.shape)}: write [array]")
+    if isinstance(seen, str) or not isinstance(seen, Sequence):
+        raise TypeError(f"{wanted}, got {type(seen).__name__}")
+    if not len(seen):
+        raise ValueError(f"{wanted}, got none: no attention was captured")
+    return [_layer(one, int(item), f"seen[{i}]", wanted) for i, one in enumerate(seen)]
+
+
+def check_one_size(layers: list[Layer]) -> tuple[int, int]:
+    """Return the queries and keys that all layers have, or raise ValueError when they differ."""
+    first = layers[0].n_queries, layers[0].n_keys
+    for i, layer in enumerate(layers):
+        if (layer.n_queries, layer.n_keys) != first:
+            raise ValueError(
+                f"all layers must have the same queries and keys, but seen[0] has {first[0]} × "
+                f"{first[1]} and seen[{i}] {layer.n_queries} × {layer.n_keys}: choose some, such "
+                'as [record for record in seen if record.kind == "self"]'
+            )
+    return first
+
+
+def check_head(layer: Layer, head: int, name: str = "head") -> int:
+    """Return head as a plain number, or raise TypeError or ValueError."""
+    if isinstance(head, bool) or not isinstance(head, int | np.integer):
+        raise TypeError(f"{name} must be a whole number, got {head!r}")
+    if not 0 <= head < layer.heads:
+        raise ValueError(f"{name} must be between 0 and {layer.heads - 1}, got {head}")
+    return int(head)
+
+
+def _is_record(thing: object) -> bool:
+    return hasattr(thing, "part") and hasattr(thing, "tile")
+
+
+def _layer(one: Any, item: int, place: str, wanted: str) -> Layer:
+    if _is_record(one):
+        if not 0 <= item < one.batch_size:
+            raise IndexError(f"item must be between 0 and {one.batch_size - 1}, got {item}")
+
+        def read_record(heads: slice, queries: slice) -> Any:
+            return one.part(item, heads).tile(queries, slice(None))[0]
+
+        return Layer(one.path, one.heads, one.n_queries, one.n_keys, read_record, one)
+    if not hasattr(one, "shape"):
+        one = np.asarray(one) if isinstance(one, list | tuple) else one
+    shape = tuple(getattr(one, "shape", ()))
+    if len(shape) not in (3, 4) or 0 in shape:
+        got = f"shape {shape}" if shape else type(one).__name__
+        raise ValueError(f"{wanted}, got {place} with {got}")
+    if len(shape) == 4:
+        if not 0 <= item < shape[0]:
+            raise IndexError(f"item must be between 0 and {shape[0] - 1}, got {item}")
+        one = one[item]
+    return Layer("", *shape[-3:], read=lambda heads, queries: one[heads, queries])

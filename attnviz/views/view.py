@@ -1,0 +1,111 @@
+"""What all views share: a selection, questions from the page, saving, and a still picture."""
+
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+from matplotlib.figure import Figure
+
+from attnviz.views.figures import palette, png
+from attnviz.views.page import page
+from attnviz.views.saving import write
+
+NOTHING = {"layer": None, "head": None, "query": None, "key": None}
+Answer = tuple[dict[str, Any], list[bytes]]  # what JSON can hold, and numbers as bytes
+
+
+class View(anywidget.AnyWidget):
+    """A live view of attention; subclasses say what is drawn.
+
+    selection: dict of layer, head, query and key, each a number or None. It follows the reader's
+    clicks, and moves the marks in the picture when it is assigned (of some or all of the four).
+    Several views can share one selection with `traitlets.link((a, "selection"), (b, "selection"))`.
+    """
+
+    palette = traitlets.Bytes().tag(sync=True)  # 256 colours, 3 bytes each
+    title = traitlets.Unicode().tag(sync=True)
+    selection = traitlets.Dict(default_value=NOTHING).tag(sync=True)
+
+    def __init__(self, **traits: Any):
+        super().__init__(palette=palette(), **traits)
+        self.on_msg(self._hear)
+
+    def figure(self) -> Figure:
+        """What the view shows now, as a matplotlib figure."""
+        raise NotImplementedError
+
+    def save(self, path: str | Path) -> None:
+        """Save the view as a page that needs neither kernel nor network, or as a figure.
+
+        path: ends in .html for the page; .png, .svg or .pdf for the figure.
+        A file that attnviz wrote before is replaced, once the new one is complete.
+        Raises ValueError for another ending, FileExistsError for a file that something else wrote.
+        """
+        write(Path(path), page=lambda: page(self), figure=self.figure)
+
+    def _sizes(self) -> dict[str, int]:
+        """How many of each axis of the selection there are, as far as the view knows."""
+        raise NotImplementedError
+
+    def _answer(self, question: dict[str, Any]) -> Answer:
+        """Answer what the page asks: numbers that it did not get at first."""
+        raise ValueError(f"this view has no answer to {question}")
+
+    def _page_state(self) -> dict[str, Any]:
+        """Traits that differ in a saved page, where nobody can be asked for more."""
+        return {}
+
+    def _page_answers(self) -> Iterator[tuple[dict[str, Any], Answer]]:
+        """The questions that a saved page can answer by itself, with their answers."""
+        return iter(())
+
+    def _hear(self, _: object, content: dict[str, Any], __: object) -> None:
+        if not isinstance(content, dict) or "question" not in content:
+            return
+        try:
+            answer, buffers = self._answer(content["question"])
+        except Exception as error:  # anything at all: the reader looks at the page, not at a log
+            reason = str(error) or traceback.format_exception_only(error)[-1].strip()
+            self.send({"number": content["number"], "error": reason})
+        else:
+            self.send({"number": content["number"], "answer": answer}, buffers)
+
+    @traitlets.validate("selection")
+    def _check_selection(self, proposal: traitlets.Bunch) -> dict[str, int | None]:
+        return check_selection(proposal["value"], self._sizes())
+
+    def _give_up_what_is_gone(self) -> None:
+        """Let go of a selection that the data shown now does not have."""
+        if any((self.selection[a] or 0) >= n for a, n in self._sizes().items()):
+            self.selection = {**self.selection, "query": None, "key": None}
+
+    def _repr_mimebundle_(self, **kwargs: object) -> tuple[dict, dict]:
+        data, metadata = super()._repr_mimebundle_(**kwargs)
+        data["image/png"] = png(self.figure(), dpi=100)
+        return data, metadata
+
+
+def check_selection(selection: dict, sizes: dict[str, int]) -> dict[str, int | None]:
+    """Return a whole selection of plain numbers, or raise TypeError or ValueError.
+
+    sizes: how many of an axis there are, for those where that is known.
+    """
+    unknown = selection.keys() - NOTHING
+    if unknown:
+        raise ValueError(f"selection has {sorted(unknown, key=str)}, expected {list(NOTHING)}")
+    selection = {**NOTHING, **selection}
+    for axis, index in selection.items():
+        if index is None:
+            continue
+        if isinstance(index, bool) or not isinstance(index, int | np.integer):
+            raise TypeError(f"selection[{axis!r}] must be a whole number or None, got {index!r}")
+        last = sizes[axis] - 1 if axis in sizes else None
+        if index < 0 or (last is not None and index > last):
+            wanted = "at least 0" if last is None else f"between 0 and {last}"
+            raise ValueError(f"selection[{axis!r}] must be {wanted}, got {index}")
+        selection[axis] = int(index)
+    return selection
