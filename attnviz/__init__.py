@@ -9,11 +9,13 @@ from importlib.metadata import version
 __version__ = version("attnviz")
 
 _HOME = {  # public name: the module that defines it
+    "HeadsView": "attnviz.views.heads",
     "HeatmapView": "attnviz.views.heatmap",
     "about": "attnviz.machine",
     "capture": "attnviz.seeing",
     "device": "attnviz.machine",
     "edit": "attnviz.seeing",
+    "heads": "attnviz.views.heads",
     "heatmap": "attnviz.views.heatmap",
     "mask": "attnviz.seeing",
     "off": "attnviz.seeing",

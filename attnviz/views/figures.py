@@ -18,6 +18,7 @@ from attnviz.views.inputs import check_labels, check_weights
 COLOR_MAP = "viridis"  # perceptually uniform, and safe for colour-blind readers
 _CELL, _LABEL, _MOST = 0.24, 0.17, 7.0  # inches: a cell, the height of a label, the longer side
 _LONGEST = 24  # characters of a label
+_THUMBNAIL = 24  # queries and keys of a head among many
 
 
 def palette() -> bytes:
@@ -58,6 +59,38 @@ def heatmap_figure(
     shape = (len(queries), len(keys))
     figure = Figure(figsize=_figure_size(shape), layout="constrained")
     _draw(figure.add_subplot(), cells, queries, keys, title)
+    return figure
+
+
+def heads_figure(layers: Sequence[np.ndarray], title: str = "") -> Figure:
+    """All heads as thumbnails, a row for each layer.
+
+    layers: for each layer (head, row, column), every head of the same size.
+    """
+    layers = [_at_most(heads, _THUMBNAIL) for heads in layers]
+    most = max(len(heads) for heads in layers)
+    rows, columns = layers[0].shape[1:]
+    gap = max(1, round(0.08 * max(rows, columns)))
+    mosaic = np.full((len(layers) * (rows + gap), most * (columns + gap)), np.nan, np.float32)
+    for i, heads in enumerate(layers):
+        for j, head in enumerate(heads):
+            y, x = i * (rows + gap), j * (columns + gap)
+            mosaic[y : y + rows, x : x + columns] = np.sqrt(head)
+    side = min(0.55, _MOST / max(most, len(layers)))
+    figure = Figure(figsize=(side * most + 1.2, side * len(layers) + 1.1), layout="constrained")
+    ax = figure.add_subplot()
+    limits = {"vmin": 0, "vmax": np.nanmax(mosaic) or 1}
+    ax.imshow(mosaic, cmap=COLOR_MAP, aspect="auto", interpolation="nearest", **limits)
+    every = ceil(0.25 / side)
+    ax.set_xticks([j * (columns + gap) + columns / 2 for j in range(0, most, every)])
+    ax.set_xticklabels(range(0, most, every), fontsize=9)
+    ax.set_yticks([i * (rows + gap) + rows / 2 for i in range(0, len(layers), every)])
+    ax.set_yticklabels(range(0, len(layers), every), fontsize=9)
+    ax.xaxis.tick_top()
+    ax.xaxis.set_label_position("top")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set(xlabel="head", ylabel="layer", title=plain(title))
     return figure
 
 
@@ -116,6 +149,15 @@ def show(figure: Figure, caption: str, alt: str) -> None:
     )
     pyplot.close(figure)
     display({"text/html": html, "text/plain": f"[figure] {caption}"}, raw=True)
+
+
+def _at_most(heads: np.ndarray, size: int) -> np.ndarray:
+    """Heads of at most size × size cells, (head, row, column): the largest of each patch."""
+    for axis in (1, 2):
+        n = heads.shape[axis]
+        if n > size:
+            heads = np.maximum.reduceat(heads, np.arange(size) * n // size, axis=axis)
+    return heads
 
 
 def _label(axis: matplotlib.axis.Axis, tokens: Sequence[str], cell: float) -> None:

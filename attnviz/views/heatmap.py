@@ -147,7 +147,8 @@ def _one_head(weights: ArrayLike, head: int | None, item: int) -> tuple[Layer, i
     if head is not None or item != 0:
         raise ValueError("head and item belong to a captured record, but weights is a matrix")
     matrix = check_weights(weights)
-    return Layer("", 1, *matrix.shape, read=lambda heads, queries: matrix[None][heads, queries]), 0
+    layer = Layer("", 1, *matrix.shape, lambda heads, rows: matrix[None][heads, rows], False)
+    return layer, 0
 
 
 def heatmap(

@@ -18,7 +18,7 @@ class Layer:
 
     name: where it is in the model, or "".   heads, n_queries, n_keys: sizes.
     read: from slices of heads and of queries to their weights (head, query, key).
-    record: the captured record behind it, if there is one.
+    is_self: whether the queries and the keys are the same tokens, as far as is known.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Layer:
     n_queries: int
     n_keys: int
     read: Callable[[slice, slice], Any]
-    record: Any = None
+    is_self: bool
 
     def rows(self, heads: slice, queries: slice) -> NDArray[np.float32]:
         """All weights of some heads' queries, (head, query, key); slices may have a step.
@@ -55,21 +55,49 @@ class Layer:
         patches among all keys, (rows,).
         """
         n_rows, n_columns = min(size, queries[1] - queries[0]), min(size, keys[1] - keys[0])
-        borders = edges(queries[1] - queries[0], n_rows)
         cells = np.zeros((n_rows, n_columns), np.float32)
         largest = np.zeros(n_rows, np.float32)
         for start, block in self.blocks(slice(head, head + 1), *queries):
-            first = start - queries[0]
-            i = int(np.searchsorted(borders, first, "right")) - 1
-            j = int(np.searchsorted(borders, first + block.shape[1], "left"))
-            cuts = np.maximum(borders[i:j] - first, 0)
-            rows = np.maximum.reduceat(block[0], cuts, axis=0)  # (patch, key)
-            part = np.maximum.reduceat(
-                rows[:, slice(*keys)], edges(keys[1] - keys[0], n_columns)[:-1], axis=1
-            )
-            cells[i:j] = np.maximum(cells[i:j], part)
-            largest[i:j] = np.maximum(largest[i:j], rows.max(1))
+            places = np.arange(start, start + block.shape[1]) - queries[0]
+            rows, first = shrink_rows(block, places, queries[1] - queries[0], n_rows)
+            part = shrink_columns(rows[0, :, slice(*keys)], n_columns)
+            here = slice(first, first + len(part))
+            cells[here] = np.maximum(cells[here], part)
+            largest[here] = np.maximum(largest[here], rows[0].max(1))
         return cells, largest
+
+
+def shrink_rows(
+    rows: NDArray[np.float32], places: NDArray[np.int64], n: int, size: int
+) -> tuple[NDArray[np.float32], int]:
+    """Keep the largest weights of rows that fall into the same of `size` patches of n rows.
+
+    rows: (head, row, key).   places: (row,), rising, their positions among the n; without a gap
+    that is wider than a patch.
+    Returns (head, patch, key), and the first patch that it speaks of.
+    """
+    patches = np.searchsorted(edges(n, size), places, "right") - 1
+    starts = np.flatnonzero(np.diff(patches, prepend=-1))
+    return _largest(rows, starts, axis=1), int(patches[0])
+
+
+def shrink_columns(rows: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Keep the largest weight of each of `size` patches of the last axis."""
+    return _largest(rows, edges(rows.shape[-1], size)[:-1], axis=rows.ndim - 1)
+
+
+def _largest(rows: NDArray[np.float32], starts: NDArray[np.int64], axis: int) -> NDArray:
+    """The largest of each patch along an axis; starts says where the patches begin.
+
+    `np.maximum.reduceat` alone does the same, but slowly: patches of one size go another way.
+    """
+    n = rows.shape[axis]
+    if len(starts) == n:
+        return rows
+    if n % len(starts) == 0 and (np.diff(starts) == n // len(starts)).all():
+        shape = (*rows.shape[:axis], len(starts), n // len(starts), *rows.shape[axis + 1 :])
+        return rows.reshape(shape).max(axis + 1)
+    return np.maximum.reduceat(rows, starts, axis=axis)
 
 
 def edges(n: int, parts: int) -> NDArray[np.int64]:
@@ -146,7 +174,8 @@ def _layer(one: Any, item: int, place: str, wanted: str) -> Layer:
         def read_record(heads: slice, queries: slice) -> Any:
             return one.part(item, heads).tile(queries, slice(None))[0]
 
-        return Layer(one.path, one.heads, one.n_queries, one.n_keys, read_record, one)
+        sizes = one.heads, one.n_queries, one.n_keys
+        return Layer(one.path, *sizes, read_record, one.kind == "self")
     if not hasattr(one, "shape"):
         one = np.asarray(one) if isinstance(one, list | tuple) else one
     shape = tuple(getattr(one, "shape", ()))
@@ -157,4 +186,5 @@ def _layer(one: Any, item: int, place: str, wanted: str) -> Layer:
         if not 0 <= item < shape[0]:
             raise IndexError(f"item must be between 0 and {shape[0] - 1}, got {item}")
         one = one[item]
-    return Layer("", *shape[-3:], read=lambda heads, queries: one[heads, queries])
+    square = shape[-1] == shape[-2]
+    return Layer("", *shape[-3:], lambda heads, queries: one[heads, queries], square)
