@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 
 from attnviz.views.bundle import module, style
 from attnviz.views.figures import heads_figure
-from attnviz.views.heatmap import SIDE, closer_look, overview
+from attnviz.views.heatmap import SIDE, ColouredView, closer_look, overview
 from attnviz.views.inputs import check_labels
 from attnviz.views.measures import measures
 from attnviz.views.source import (
     BLOCK,
+    check_head,
     check_layers,
     check_one_size,
     compress,
@@ -23,7 +24,7 @@ from attnviz.views.source import (
     shrink_columns,
     shrink_rows,
 )
-from attnviz.views.view import Answer, View
+from attnviz.views.view import Answer, check_selection
 
 THUMBNAIL = 64  # queries and keys of a thumbnail
 ALL_THUMBNAILS = 600_000  # bytes: fewer queries and keys where there are many heads
@@ -32,7 +33,7 @@ MEASURED = 2**23  # weights that the measures are taken from
 PAGE_HEADS = 40_000_000  # bytes of all heads in a saved page, before compression
 
 
-class HeadsView(View):
+class HeadsView(ColouredView):
     """The live view that `heads` returns.
 
     selection: dict of layer, head, query and key; layer and head are the head that is open.
@@ -53,8 +54,6 @@ class HeadsView(View):
     measured_on = traitlets.Int().tag(sync=True)  # queries
     cells = traitlets.Dict().tag(sync=True)  # of numbers(): the open head, or empty: ask for it
     order = traitlets.Unicode("layer and head").tag(sync=True)
-    scale = traitlets.Enum(["linear", "log", "row"], "linear").tag(sync=True)
-    threshold = traitlets.Float(0.0).tag(sync=True)
 
     def __init__(
         self,
@@ -67,7 +66,7 @@ class HeadsView(View):
         self._layers = check_layers(seen, item)
         self._shape = check_one_size(self._layers)
         queries, keys = check_labels(self._shape, tokens, key_tokens)
-        self._same = self._layers[0].is_self and key_tokens is None
+        self._same = key_tokens is None and all(layer.is_self for layer in self._layers)
         super().__init__(
             title=title,
             query_tokens=queries,
@@ -144,7 +143,7 @@ class HeadsView(View):
         """Make one more piece of the thumbnails exact; once they all are, send them as a whole."""
         if not self._unread:
             return {"done": True}, []
-        n, first, end = self._unread.pop(0)
+        n, first, end = self._unread[0]
         layer, borders = self._layers[n], edges(self._shape[0], self._size[0])
         part = np.zeros((layer.heads, end - first, self._size[1]), np.float32)
         for start, rows in layer.blocks(slice(None), borders[first], borders[end]):
@@ -155,6 +154,7 @@ class HeadsView(View):
         start = sum(self.heads[:n])
         roots = np.frombuffer(compress(part), np.uint8).reshape(part.shape)
         self._roots[start : start + layer.heads, first:end] = roots
+        del self._unread[0]  # only now: reading may fail
         if not self._unread:
             self.sampled = 1
             self._send_thumbnails()
@@ -169,6 +169,21 @@ class HeadsView(View):
         layers = getattr(self, "_layers", [])  # none while the traits are made
         sizes = {"query": len(self.query_tokens), "key": len(self.key_tokens)}
         return sizes | ({"layer": len(layers), "head": max(self.heads)} if layers else {})
+
+    @traitlets.validate("selection")
+    def _check_selection(self, proposal: traitlets.Bunch) -> dict[str, int | None]:
+        selection = check_selection(proposal["value"], self._sizes())
+        layer, head = selection["layer"], selection["head"]
+        if None not in (layer, head):
+            check_head(self._layers[layer], head, "selection['head']")
+        return selection
+
+    @traitlets.validate("order")
+    def _check_order(self, proposal: traitlets.Bunch) -> str:
+        orders = ["layer and head", *self.measured]
+        if proposal["value"] not in orders:
+            raise ValueError(f"order must be one of {orders}, got {proposal['value']!r}")
+        return proposal["value"]
 
     def _answer(self, question: dict[str, Any]) -> Answer:
         if "refine" in question:

@@ -20,7 +20,20 @@ PAGE_SIDE = 2048  # and in a saved page, where nobody can be asked: 4 MB of one 
 REACH = 2**24  # weights worked out for one closer look
 
 
-class HeatmapView(View):
+class ColouredView(View):
+    """A view of a matrix whose colours can be chosen, on the page and from Python."""
+
+    scale = traitlets.Enum(["linear", "log", "row"], "linear").tag(sync=True)
+    threshold = traitlets.Float(0.0).tag(sync=True)
+
+    @traitlets.validate("threshold")
+    def _check_threshold(self, proposal: traitlets.Bunch) -> float:
+        if not 0 <= proposal["value"] <= 1:
+            raise ValueError(f"threshold must be between 0 and 1, got {proposal['value']}")
+        return proposal["value"]
+
+
+class HeatmapView(ColouredView):
     """The live view that `heatmap` returns.
 
     selection: dict of layer, head, query and key, each a number or None. A click in the picture
@@ -38,8 +51,6 @@ class HeatmapView(View):
     query_tokens = traitlets.List(traitlets.Unicode()).tag(sync=True)
     key_tokens = traitlets.List(traitlets.Unicode()).tag(sync=True)
     cells = traitlets.Dict().tag(sync=True)  # of numbers(): at most SIDE × SIDE
-    scale = traitlets.Enum(["linear", "log", "row"], "linear").tag(sync=True)
-    threshold = traitlets.Float(0.0).tag(sync=True)
 
     def __init__(
         self,
@@ -121,15 +132,22 @@ def closer_look(layer: Layer, head: int, question: dict[str, Any]) -> Answer:
     """Answer a page's question about one head: a row, or a window of queries and keys.
 
     question: {"row": query} or {"window": [first query, end, first key, end]}.
-    Raises ValueError for a window out of reach, or what is no question.
+    Raises ValueError for a row or a window that is not there or too large, or what is no question.
     """
     if "row" in question:
         query = question["row"]
+        if not 0 <= query < layer.n_queries:
+            raise ValueError(f"row must be between 0 and {layer.n_queries - 1}, got {query}")
         row = layer.rows(slice(head, head + 1), slice(query, query + 1))[0, 0]
         return {}, [row.astype("<f4").tobytes()]
     if "window" not in question:
         raise ValueError(f"this view has no answer to {question}")
     first, end, first_key, end_key = question["window"]
+    if not (0 <= first < end <= layer.n_queries and 0 <= first_key < end_key <= layer.n_keys):
+        raise ValueError(
+            f"window must lie within {layer.n_queries} queries × {layer.n_keys} keys, "
+            f"got {question['window']}"
+        )
     if (end - first) * layer.n_keys > max(REACH, layer.n_keys):
         raise ValueError(f"{end - first} queries are too many for a closer look: zoom in further")
     cells, largest = layer.window(head, (first, end), (first_key, end_key), SIDE)

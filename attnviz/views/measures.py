@@ -51,7 +51,8 @@ def measures(
 
 def _entropy(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     logs = np.log2(np.maximum(rows, 1e-30))
-    return -np.einsum("hqk,hqk->hq", rows, logs)
+    # a weight that rounding left above one would make less than nothing
+    return np.maximum(-np.einsum("hqk,hqk->hq", rows, logs), 0)
 
 
 def _distance(rows: NDArray[np.float32], queries: NDArray, n_keys: int) -> NDArray[np.float32]:

@@ -177,7 +177,7 @@ def _layer(one: Any, item: int, place: str, wanted: str) -> Layer:
         sizes = one.heads, one.n_queries, one.n_keys
         return Layer(one.path, *sizes, read_record, one.kind == "self")
     if not hasattr(one, "shape"):
-        one = np.asarray(one) if isinstance(one, list | tuple) else one
+        one = _as_array(one, place) if isinstance(one, list | tuple) else one
     shape = tuple(getattr(one, "shape", ()))
     if len(shape) not in (3, 4) or 0 in shape:
         got = f"shape {shape}" if shape else type(one).__name__
@@ -186,5 +186,14 @@ def _layer(one: Any, item: int, place: str, wanted: str) -> Layer:
         if not 0 <= item < shape[0]:
             raise IndexError(f"item must be between 0 and {shape[0] - 1}, got {item}")
         one = one[item]
+    elif item != 0:
+        raise IndexError(f"item must be 0 for {place} of shape {shape}, one item, got {item}")
     square = shape[-1] == shape[-2]
     return Layer("", *shape[-3:], lambda heads, queries: one[heads, queries], square)
+
+
+def _as_array(lists: list | tuple, place: str) -> NDArray:
+    try:
+        return np.asarray(lists)
+    except ValueError as error:  # of different lengths
+        raise ValueError(f"{place} must be an array, got lists: {error}") from error

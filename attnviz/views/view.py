@@ -43,7 +43,8 @@ class View(anywidget.AnyWidget):
 
         path: ends in .html for the page; .png, .svg or .pdf for the figure.
         A file that attnviz wrote before is replaced, once the new one is complete.
-        Raises ValueError for another ending, FileExistsError for a file that something else wrote.
+        Raises ValueError for another ending, FileExistsError for a file that something else wrote,
+        FileNotFoundError when there is no such folder.
         """
         write(Path(path), page=lambda: page(self), figure=self.figure)
 
