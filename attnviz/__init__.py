@@ -9,12 +9,14 @@ from importlib.metadata import version
 __version__ = version("attnviz")
 
 _HOME = {  # public name: the module that defines it
+    "ExploreView": "attnviz.apps",
     "HeadsView": "attnviz.views.heads",
     "HeatmapView": "attnviz.views.heatmap",
     "about": "attnviz.machine",
     "capture": "attnviz.seeing",
     "device": "attnviz.machine",
     "edit": "attnviz.seeing",
+    "explore": "attnviz.apps",
     "heads": "attnviz.views.heads",
     "heatmap": "attnviz.views.heatmap",
     "mask": "attnviz.seeing",
@@ -27,7 +29,7 @@ _HOME = {  # public name: the module that defines it
     "temperature": "attnviz.seeing",
     "uniform": "attnviz.seeing",
 }
-_ROOMS = ("layers", "lessons", "models", "seeing", "views")
+_ROOMS = ("apps", "layers", "lessons", "models", "seeing", "views")
 
 __all__ = [*_HOME, *_ROOMS]
 

@@ -11,6 +11,7 @@ import attnviz as av
 
 ROOT = Path(av.__file__).parent
 MAY_IMPORT = {  # room: the rooms it may import from, besides itself
+    "apps": {"seeing", "views"},
     "layers": set(),
     "models": {"layers"},
     "seeing": set(),

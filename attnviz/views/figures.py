@@ -16,14 +16,15 @@ from numpy.typing import ArrayLike
 from attnviz.views.inputs import check_labels, check_weights
 
 COLOR_MAP = "viridis"  # perceptually uniform, and safe for colour-blind readers
+DIVERGING = "PuOr_r"  # from less to more, safe for colour-blind readers too
 _CELL, _LABEL, _MOST = 0.24, 0.17, 7.0  # inches: a cell, the height of a label, the longer side
 _LONGEST = 24  # characters of a label
 _THUMBNAIL = 24  # queries and keys of a head among many
 
 
-def palette() -> bytes:
-    """The 256 colours from no attention to the most, three bytes each."""
-    return matplotlib.colormaps[COLOR_MAP](np.arange(256), bytes=True)[:, :3].tobytes()
+def palette(name: str = COLOR_MAP) -> bytes:
+    """The 256 colours of a colour map, from no attention to the most, three bytes each."""
+    return matplotlib.colormaps[name](np.arange(256), bytes=True)[:, :3].tobytes()
 
 
 def plot_heatmap(
@@ -91,6 +92,36 @@ def heads_figure(layers: Sequence[np.ndarray], title: str = "") -> Figure:
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set(xlabel="head", ylabel="layer", title=plain(title))
+    return figure
+
+
+def explore_figure(
+    cells: np.ndarray,
+    tokens: Sequence[str],
+    says: Sequence[tuple[str, Sequence[tuple[str, float, float]]]],
+    title: str,
+) -> Figure:
+    """A head, and beside it what the model says before (light) and after (dark) its edits.
+
+    cells: (rows, columns), as for `heatmap_figure`.   says: titles with rows (what, before, after).
+    """
+    wide, high = _figure_size((len(tokens), len(tokens)))
+    figure = Figure(figsize=(wide + 3.4, max(high, 2.6)), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(wide, 3.4))
+    _draw(left, cells, tokens, tokens, title)
+    rows = [row for _, rows in says for row in rows][:16]
+    right.axis("off")
+    if not rows:
+        return figure
+    right.axis("on")
+    places = np.arange(len(rows))
+    right.barh(places - 0.2, [row[1] for row in rows], 0.36, color="#b5b5b5", label="before")
+    right.barh(places + 0.2, [row[2] for row in rows], 0.36, color="#31688e", label="after")
+    right.set_yticks(places, [plain(_shorten(row[0])) for row in rows], fontsize=9)
+    right.set_ylim(len(rows) - 0.4, -0.6)
+    right.set_title(plain(says[0][0]), fontsize=10)
+    right.legend(fontsize=8, frameon=False)
+    right.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -1,0 +1,242 @@
+"""A model to play with: edit the text or its attention, and see what it then says."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import traitlets
+from matplotlib.figure import Figure
+from torch import nn
+
+from attnviz.apps.reading import Reading, Vocabulary, read
+from attnviz.apps.saying import kind_of, labels, similarity, words
+from attnviz.seeing import off, temperature
+from attnviz.seeing.record import Change
+from attnviz.views.bundle import module, style
+from attnviz.views.figures import DIVERGING, explore_figure, palette
+from attnviz.views.heatmap import SIDE, as_matrix, closer_look, overview
+from attnviz.views.source import Layer, check_head, check_layers, check_one_size
+from attnviz.views.thumbnails import Thumbnails
+from attnviz.views.view import Answer, View
+
+_HERE = Path(__file__).parent
+COLDEST, HOTTEST = 0.1, 10.0  # temperatures on the slider
+_HINTS = {
+    "masked words": "Put [MASK] into the text, and the model says which word it expects there.",
+    "": "This model's output is none that can be read here; its attention can.",
+}
+
+
+class ExploreView(View):
+    """The live app that `explore` returns.
+
+    text, other: the text that the model reads, and a second one to compare it with.
+    edits: the changed heads: dicts of layer, head, and either "off": True or "temperature": t.
+    changes: the same for `attnviz.edit(model, view.changes)`.
+    selection: dict of layer, head, query and key; layer and head are the head that is open.
+    says: what the model says, as lists of (title, rows); a row is (what, before, after).
+    """
+
+    _esm = module(_HERE / "explore.js")
+    _css = style("view", "matrix", "heads") + (_HERE / "explore.css").read_text(encoding="utf-8")
+
+    text = traitlets.Unicode().tag(sync=True)
+    other = traitlets.Unicode().tag(sync=True)
+    edits = traitlets.List(traitlets.Dict()).tag(sync=True)
+    tokens = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    names = traitlets.List(traitlets.Unicode()).tag(sync=True)  # of the layers
+    heads = traitlets.List(traitlets.Int()).tag(sync=True)  # how many each layer has
+    thumbnails = traitlets.Dict().tag(sync=True)  # numbers() of all heads, after the edits
+    opened = traitlets.Dict().tag(sync=True)  # a head: {"of", "before", "after"}
+    kind = traitlets.Unicode().tag(sync=True)
+    says = traitlets.List().tag(sync=True)
+    hint = traitlets.Unicode().tag(sync=True)
+    problem = traitlets.Unicode().tag(sync=True)
+    diverging = traitlets.Bytes().tag(sync=True)  # colours for differences
+
+    def __init__(
+        self, model: nn.Module, tokenizer: Any, text: str, other: str = "", title: str = ""
+    ):
+        self._model, self._vocabulary = model, Vocabulary(tokenizer)
+        for name, value in [("text", text), ("other", other), ("title", title)]:
+            if not isinstance(value, str):
+                raise TypeError(f"{name} must be a string, got {type(value).__name__}")
+        self._before = self._after = self._read(text, {})
+        super().__init__(title=title, diverging=palette(DIVERGING))
+        self.selection = {"layer": 0, "head": 0}
+        with self.hold_trait_notifications():
+            self.text, self.other = text, other
+        self._show()
+        self.observe(lambda _: self._answer_reader(), ["text", "other", "edits"])
+
+    @property
+    def changes(self) -> dict[tuple[int, int], Change]:
+        """The edits as `attnviz.edit` takes them: {(layer, head): change}."""
+        return {
+            (e["layer"], e["head"]): off if e.get("off") else temperature(e["temperature"])
+            for e in self.edits
+        }
+
+    def figure(self) -> Figure:
+        """The open head after the edits, and what the model says, as a matplotlib figure."""
+        after = as_matrix(self.opened["after"])
+        layer, head = self.opened["of"]
+        title = self.title or f"layer {layer}, head {head}"
+        return explore_figure(after, self.tokens, self.says, title)
+
+    # --- the model ------------------------------------------------------------------------------
+
+    def _read(self, text: str, changes: dict) -> tuple[Reading, list[Layer]]:
+        reading = read(self._model, self._vocabulary, text, changes)
+        layers = check_layers(reading.seen)
+        n_queries, n_keys = check_one_size(layers)
+        if n_queries != n_keys or n_queries != len(reading.text.tokens):
+            raise ValueError(
+                f"this model's attention is {n_queries} × {n_keys} for {len(reading.text.tokens)} "
+                "tokens: explore needs one in which every token attends to the tokens"
+            )
+        return reading, layers
+
+    def _answer_reader(self) -> None:
+        """Read the text again; what goes wrong is said on the page, and the last result stays."""
+        try:
+            before = self._read(self.text, {})
+            after = self._read(self.text, self.changes) if self.edits else before
+            previous = self._before, self._after
+            self._before, self._after = before, after
+            try:
+                self._show()
+            except Exception:
+                self._before, self._after = previous
+                raise
+        except Exception as error:  # of any model: the reader looks at the page, not at a log
+            self.problem = str(error) or type(error).__name__
+
+    def _show(self) -> None:
+        (before, _), (after, layers) = self._before, self._after
+        kind, says, hint = self._ask_model(before, after)
+        with self.hold_sync():  # one message, so that the page changes once
+            self.tokens = before.text.tokens
+            self.names = [layer.name for layer in layers]
+            self.heads = [layer.heads for layer in layers]
+            self.thumbnails = Thumbnails(layers).numbers()
+            self.kind, self.says, self.hint, self.problem = kind, says, hint, ""
+            self._give_up_what_is_gone()
+            self.opened = self._open(self.selection["layer"] or 0, self.selection["head"] or 0)
+
+    def _ask_model(self, before: Reading, after: Reading) -> tuple[str, list, str]:
+        kind = kind_of(before, self._vocabulary)
+        says: list = []
+        if kind in ("masked words", "next token"):
+            says = words(before, after, self._vocabulary, kind)
+        elif kind in ("classes", "token labels"):
+            names = getattr(getattr(self._model, "config", None), "id2label", None) or {}
+            says = labels(before, after, names, kind)
+        elif kind == "similarity":
+            says = self._similarities(before, after)
+        return kind, says, "" if says else _HINTS.get(kind, "")
+
+    def _similarities(self, before: Reading, after: Reading) -> list:
+        rows = [("itself, unchanged", 1.0, similarity(before, after))]
+        if self.other.strip():
+            old, _ = self._read(self.other, {})
+            new = self._read(self.other, self.changes)[0] if self.edits else old
+            rows.append(("the second text", similarity(before, old), similarity(after, new)))
+        return [("similarity (cosine) to", rows)]
+
+    def _open(self, layer: int, head: int) -> dict[str, Any]:
+        before, after = (overview(r[1][layer], head, SIDE) for r in (self._before, self._after))
+        return {"of": [layer, head], "before": before, "after": after}
+
+    # --- the page -------------------------------------------------------------------------------
+
+    def _sizes(self) -> dict[str, int]:
+        layers = self._after[1]
+        n = layers[0].n_queries
+        return {
+            "layer": len(layers),
+            "head": max(layer.heads for layer in layers),
+            "query": n,
+            "key": n,
+        }
+
+    def _answer(self, question: dict[str, Any]) -> Answer:
+        if "open" in question:
+            both = self._open(*question["open"])
+            sizes = {
+                which: {k: v for k, v in both[which].items() if k != "values"}
+                for which in ("before", "after")
+            }
+            return sizes, [both[which]["values"] for which in ("before", "after")]
+        layer, head = question["of"]
+        reading = self._before if question["which"] == "before" else self._after
+        return closer_look(reading[1][layer], head, question)
+
+    def _page_answers(self) -> Iterator[tuple[dict[str, Any], Answer]]:
+        n = len(self.tokens)
+        if 8 * n * n * sum(self.heads) > 40_000_000:  # bytes before compression
+            return
+        for layer, heads in enumerate(self.heads):
+            for head in range(heads):
+                question = {"open": [layer, head]}
+                yield question, self._answer(question)
+
+    @traitlets.validate("edits")
+    def _check_edits(self, proposal: traitlets.Bunch) -> list[dict[str, Any]]:
+        edits = [_check_edit(one, self._after[1]) for one in proposal["value"]]
+        places = [(one["layer"], one["head"]) for one in edits]
+        if twice := {place for place in places if places.count(place) > 1}:
+            raise ValueError(f"edits name (layer, head) {min(twice)} twice")
+        return edits
+
+    def __repr__(self) -> str:
+        n = f"{len(self.heads)} layers, {sum(self.heads)} heads"
+        return f"ExploreView({type(self._model).__name__}: {n})"
+
+
+def _check_edit(one: dict[str, Any], layers: list[Layer]) -> dict[str, Any]:
+    """Return one edit in its plain form, or raise TypeError or ValueError."""
+    keys = set(one)
+    if keys not in ({"layer", "head", "off"}, {"layer", "head", "temperature"}):
+        raise ValueError(
+            'an edit must have layer, head, and "off" or "temperature", '
+            f"got {sorted(keys, key=str)}"
+        )
+    layer = one["layer"]
+    if isinstance(layer, bool) or not isinstance(layer, int | np.integer):
+        raise TypeError(f"layer of an edit must be a whole number, got {layer!r}")
+    if not 0 <= layer < len(layers):
+        raise ValueError(f"layer of an edit must be between 0 and {len(layers) - 1}, got {layer}")
+    place = {"layer": int(layer), "head": check_head(layers[layer], one["head"], "head of an edit")}
+    if "off" in one:
+        if one["off"] is not True:
+            raise ValueError(f'"off" of an edit must be True, got {one["off"]!r}')
+        return place | {"off": True}
+    heat = one["temperature"]
+    if isinstance(heat, bool) or not isinstance(heat, int | float):
+        raise TypeError(f"temperature of an edit must be a number, got {heat!r}")
+    if not heat > 0:
+        raise ValueError(f"temperature of an edit must be positive, got {heat}")
+    return place | {"temperature": float(heat)}
+
+
+def explore(
+    model: nn.Module, tokenizer: Any, text: str, *, other: str = "", title: str = ""
+) -> ExploreView:
+    """Open a model to play with: edit the text, change heads, and see what the model then says.
+
+    model:     an encoder or decoder in which every token attends to the tokens: ours, or one of
+               transformers. It runs without dropout, and is left as it was.
+    tokenizer: of transformers, or of tokenizers.
+    text:      what the model reads; the reader can change it.
+    other:     a second text, for models that turn texts into vectors: their similarity is shown.
+    title:     a line above.
+    Shown is, before and after the edits: what the model predicts for [MASK], the next token, the
+    classes or the labels, or the similarity of the two texts, according to its output; every head
+    as a thumbnail; and one head before, after, and the difference.
+    Returns the app; its `changes` can be given to `attnviz.edit`.
+    Raises TypeError for what is no model or no tokenizer, ValueError for a text without tokens or
+    one that is too long, or a model of another kind.
+    """
+    return ExploreView(model, tokenizer, text, other, title)

@@ -1,0 +1,126 @@
+"""A text through a model: its tokens, its attention, and its output."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnviz.seeing import capture, edit
+from attnviz.seeing.record import Change
+from attnviz.seeing.seen import Seen
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """A text as a model reads it; ids and tokens belong together, one by one."""
+
+    ids: list[int]
+    tokens: list[str]
+    inputs: dict[str, Tensor]  # (1, token) each
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What happened while a model read a text."""
+
+    text: Tokenized
+    seen: Seen
+    output: Any
+
+
+class Vocabulary:
+    """A tokenizer of `tokenizers` or of `transformers`, asked in one way."""
+
+    def __init__(self, tokenizer: Any):
+        self._of_transformers = hasattr(tokenizer, "convert_ids_to_tokens")
+        if not self._of_transformers and not hasattr(tokenizer, "id_to_token"):
+            raise TypeError(
+                "tokenizer must be one of transformers or of tokenizers, "
+                f"got {type(tokenizer).__name__}"
+            )
+        self._tokenizer = tokenizer
+        self.size = len(tokenizer) if self._of_transformers else tokenizer.get_vocab_size()
+        self.mask = self._find_mask()
+
+    def tokenize(self, text: str, device: torch.device) -> Tokenized:
+        """Raises ValueError for a text without any token."""
+        if self._of_transformers:
+            inputs = dict(self._tokenizer(text, return_tensors="pt"))
+            ids = [int(i) for i in inputs["input_ids"][0]]
+        else:
+            ids = self._tokenizer.encode(text).ids
+            inputs = {"input_ids": torch.tensor([ids], dtype=torch.long)}
+        if not ids:
+            raise ValueError("the text has no tokens: write something")
+        moved = {name: values.to(device) for name, values in inputs.items()}
+        return Tokenized(ids, [self.token(i) for i in ids], moved)
+
+    def token(self, i: int) -> str:
+        """The token of an id; the marks of a space before it become ␣."""
+        if self._of_transformers:
+            token = self._tokenizer.convert_ids_to_tokens(i)
+        else:
+            token = self._tokenizer.id_to_token(i)
+        if token is None:  # a model may have more rows than its tokenizer has tokens
+            return f"#{i}"
+        return f"␣{token[1:]}" if token[:1] in "Ġ▁" and token else token
+
+    def _find_mask(self) -> int | None:
+        if self._of_transformers:
+            return getattr(self._tokenizer, "mask_token_id", None)
+        return self._tokenizer.token_to_id("[MASK]")
+
+
+def read(
+    model: nn.Module,
+    vocabulary: Vocabulary,
+    text: str,
+    changes: Mapping[tuple[int, int], Change] | None = None,
+) -> Reading:
+    """Let a model read a text, with some of its heads changed.
+
+    changes: as for `attnviz.edit`; none when not given.
+    The model runs without dropout and without gradients, and is left as it was.
+    Raises ValueError for a text without tokens, or one that is longer than the model reads.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    tokenized = vocabulary.tokenize(text, device)
+    most = _longest(model)
+    if most is not None and len(tokenized.ids) > most:
+        raise ValueError(
+            f"the text has {len(tokenized.ids)} tokens, but the model reads at most {most}"
+        )
+    changed = edit(model, changes) if changes else nullcontext()
+    with _without_dropout(model), torch.no_grad(), changed, capture(model) as seen:
+        output = _call(model, tokenized.inputs)
+    return Reading(tokenized, seen, output)
+
+
+def _call(model: nn.Module, inputs: dict[str, Tensor]) -> Any:
+    parameters = inspect.signature(model.forward).parameters
+    if "input_ids" not in parameters:
+        return model(inputs["input_ids"])
+    return model(**{name: values for name, values in inputs.items() if name in parameters})
+
+
+def _longest(model: nn.Module) -> int | None:
+    config = getattr(model, "config", None)
+    for name in ("max_position_embeddings", "max_len"):
+        if isinstance(most := getattr(config, name, None), int):
+            return most
+    return None
+
+
+@contextmanager
+def _without_dropout(model: nn.Module) -> Iterator[None]:
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
