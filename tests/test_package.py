@@ -12,9 +12,11 @@ import attnviz as av
 ROOT = Path(av.__file__).parent
 MAY_IMPORT = {  # room: the rooms it may import from, besides itself
     "apps": {"seeing", "views"},
+    "data": set(),
     "layers": set(),
     "models": {"layers"},
     "seeing": set(),
+    "training": {"data"},
     "views": set(),
     "lessons": {"layers", "models", "views"},
 }

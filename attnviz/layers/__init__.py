@@ -1,19 +1,24 @@
-"""Attention layers and masks: short, exact, fast."""
+"""Attention layers, positions, masks and blocks: short, exact, fast."""
 
 from attnviz.layers.attention import (
     MultiHeadAttention,
     attention_weights,
     scaled_dot_product_attention,
 )
-from attnviz.layers.blocks import EncoderBlock
+from attnviz.layers.blocks import DecoderBlock, EncoderBlock
 from attnviz.layers.masks import causal_mask, combine_masks, padding_mask
+from attnviz.layers.positions import alibi, rotate, sinusoidal_positions
 
 __all__ = [
+    "DecoderBlock",
     "EncoderBlock",
     "MultiHeadAttention",
+    "alibi",
     "attention_weights",
     "causal_mask",
     "combine_masks",
     "padding_mask",
+    "rotate",
     "scaled_dot_product_attention",
+    "sinusoidal_positions",
 ]

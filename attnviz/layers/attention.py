@@ -7,20 +7,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnviz.layers.masks import check_mask
+from attnviz.layers.positions import rotate
 
 
-def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
+def attention_weights(
+    query: Tensor, key: Tensor, mask: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
     """How much each query attends to each key: softmax(q kᵀ / √d_k) over the keys it may see.
 
     query: (..., n_queries, d_k)   key: (..., n_keys, d_k)
     mask:  bool, True where a query may attend: (n_queries, n_keys) for all, or with as many
            dimensions as query, each of the full size or 1.
+    bias:  numbers added to the scores, such as `alibi`; broadcasts to them.
     Returns (..., n_queries, n_keys); every row sums to one, a row with nothing to see is zero.
     Raises TypeError for a mask that is not bool, ValueError for shapes that do not fit.
     Source: Vaswani et al. 2017, equation 1.
     """
     _check_query_and_key(query, key)
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))  # (..., query, key)
+    if bias is not None:
+        scores = scores + bias
     if mask is None:
         return scores.softmax(-1)
     check_mask(mask, scores.shape)
@@ -70,17 +76,33 @@ def _for_heads(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
     return mask
 
 
+def _merge(mask: Tensor | None, bias: Tensor | None) -> Tensor | None:
+    """A mask and a bias as the one thing that the fused kernel takes."""
+    if mask is None or bias is None:
+        return bias if mask is None else mask
+    return torch.where(mask, bias, -math.inf)
+
+
 class MultiHeadAttention(nn.Module):
     """Several attentions side by side, each on its own slice of the model's width.
 
     d_model: width of the tokens, in and out.   n_heads: number of heads; must divide d_model.
     bias:    whether the projections add a bias.
     dropout: probability with which a weight is dropped in training, before it meets the values.
+    rotary:  whether queries and keys are turned by their positions (see `rotate`).
     Raises ValueError when n_heads does not divide d_model or dropout is not in [0, 1).
     Source: Vaswani et al. 2017, section 3.2.2.
     """
 
-    def __init__(self, d_model: int, n_heads: int, *, bias: bool = True, dropout: float = 0.0):
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        bias: bool = True,
+        dropout: float = 0.0,
+        rotary: bool = False,
+    ):
         super().__init__()
         if n_heads < 1 or d_model < 1 or d_model % n_heads:
             raise ValueError(
@@ -89,7 +111,8 @@ class MultiHeadAttention(nn.Module):
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        self.d_model, self.n_heads, self.dropout = d_model, n_heads, dropout
+        self.d_model, self.n_heads = d_model, n_heads
+        self.dropout, self.rotary = dropout, rotary
         self.qkv_proj = nn.Linear(d_model, 3 * d_model, bias=bias)  # rows: query, key, value
         self.out_proj = nn.Linear(d_model, d_model, bias=bias)
         nn.init.xavier_uniform_(self.qkv_proj.weight)
@@ -103,6 +126,7 @@ class MultiHeadAttention(nn.Module):
         memory: Tensor | None = None,
         mask: Tensor | None = None,
         need_weights: bool = False,
+        bias: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Let the tokens of x attend to themselves, or to those of memory (cross-attention).
 
@@ -110,6 +134,7 @@ class MultiHeadAttention(nn.Module):
         mask:   bool, True where a query may attend: (query, key), (batch, query, key) or
                 (batch, heads, query, key); in the last two a dimension may be 1.
         need_weights: return the weights too; without them the fused kernel of torch is used.
+        bias:   added to the scores, such as `alibi`: broadcasts to (batch, heads, query, key).
         Returns (batch, query, d_model) and the weights (batch, heads, query, key) or None.
         Raises ValueError or TypeError for inputs or a mask that do not fit.
         """
@@ -124,13 +149,13 @@ class MultiHeadAttention(nn.Module):
         weights = None
         dropout = self.dropout if self.training else 0.0
         if need_weights:
-            weights = attention_weights(query, key, mask)
+            weights = attention_weights(query, key, mask, bias)
             mixed = F.dropout(weights, dropout) @ value
         else:
-            mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout)
+            mixed = F.scaled_dot_product_attention(query, key, value, _merge(mask, bias), dropout)
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), weights
 
-    def _project(self, x: Tensor, memory: Tensor | None) -> list[Tensor]:
+    def _project(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         if memory is None:
             projected = self.qkv_proj(x).chunk(3, dim=-1)
         else:
@@ -138,7 +163,10 @@ class MultiHeadAttention(nn.Module):
             bias_q, bias_kv = (None, None) if bias is None else (bias[:d_model], bias[d_model:])
             query = F.linear(x, weight[:d_model], bias_q)
             projected = query, *F.linear(memory, weight[d_model:], bias_kv).chunk(2, dim=-1)
-        return [t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in projected]
+        query, key, value = (t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in projected)
+        if self.rotary:
+            query, key = rotate(query), rotate(key)
+        return query, key, value
 
     def _check_tokens(self, name: str, tokens: Tensor) -> None:
         if tokens.dim() != 3 or tokens.size(-1) != self.d_model:

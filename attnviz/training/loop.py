@@ -1,0 +1,213 @@
+"""The training loop: batch, loss, gradient, step, again; interrupted and resumed without loss."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from attnviz.training import checkpoint as checkpoints
+from attnviz.training.plot import LivePlot
+from attnviz.training.schedules import Schedule
+
+
+@dataclass
+class History:
+    """What happened in training.
+
+    losses, seconds: for each step its loss, and the seconds of training until its end, without
+    those between an interruption and the resumption.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def step(self) -> int:
+        """How many steps were done."""
+        return len(self.losses)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training."""
+        return self.seconds[-1] if self.seconds else 0.0
+
+
+def train(
+    model: nn.Module,
+    batch_of: Callable[[int], Any],
+    loss_of: Callable[[nn.Module, Any], Tensor],
+    optimizer: torch.optim.Optimizer,
+    *,
+    steps: int | None = None,
+    seconds: float | None = None,
+    schedule: Schedule | None = None,
+    clip: float | None = 1.0,
+    bf16: bool = False,
+    checkpoint: str | Path | None = None,
+    save_every: float = 30.0,
+    after_step: Callable[[int, nn.Module], None] | None = None,
+    show: bool = True,
+) -> History:
+    """Train a model for a number of steps or of seconds.
+
+    model:     on the device where it is to be trained.
+    batch_of:  from the number of a step (from 0) to its batch: tensors in tuples, lists or dicts,
+               which are moved to the model's device. The same step must always give the same batch;
+               then a training that was resumed ends like one that was never interrupted.
+    loss_of:   from the model and a batch to the loss, a scalar to be made small.
+    steps, seconds: when to end; one of the two. Seconds count training alone, over all resumptions.
+    schedule:  factor of the learning rate by progress (0 to 1); constant when not given.
+    clip:      the largest norm of the gradient; longer ones are shortened. None leaves them.
+    bf16:      compute the loss in bfloat16 where that is safe (autocast); weights stay float32.
+    checkpoint: a file that is written every save_every seconds, at the end and on an interruption
+               (Ctrl-C, or the kernel's stop button), and from which training goes on when it is
+               there.
+    after_step: called after each step with the steps done so far and the model.
+    show:      a progress bar, and in a notebook a live plot of the loss.
+    Returns the history of all steps. An interruption ends it after the step at hand.
+    Raises ValueError when not exactly one of steps and seconds is given, when the loss is no number
+    any more (before the weights take harm), or for a checkpoint of another model.
+    """
+    _check_end(steps, seconds)
+    device = next(model.parameters()).device
+    path = None if checkpoint is None else Path(checkpoint)
+    history = History()
+    if path is not None and path.exists():
+        history = History(**checkpoints.load(path, model, optimizer))
+    for group in optimizer.param_groups:
+        group.setdefault("full_lr", group["lr"])
+    begun = time.perf_counter() - history.elapsed
+    saved = time.perf_counter()
+
+    def progress() -> float:
+        done = history.step / steps if steps else (time.perf_counter() - begun) / seconds
+        return min(1.0, done)
+
+    model.train()
+    with _Progress(show, history, steps, seconds) as told, _interruption() as interrupted:
+        while progress() < 1 and not interrupted.is_set():
+            for group in optimizer.param_groups:
+                factor = 1.0 if schedule is None else schedule(progress())
+                group["lr"] = group["full_lr"] * factor
+            batch = _moved(batch_of(history.step), device)
+            loss = _step(model, batch, loss_of, optimizer, clip, bf16, history.step)
+            history.losses.append(loss)
+            history.seconds.append(time.perf_counter() - begun)
+            if after_step is not None:
+                after_step(history.step, model)
+            told.step(history)
+            if path is not None and time.perf_counter() - saved > save_every:
+                checkpoints.save(path, model, optimizer, asdict(history))
+                saved = time.perf_counter()
+        if path is not None:
+            checkpoints.save(path, model, optimizer, asdict(history))
+    for group in optimizer.param_groups:
+        group["lr"] = group.pop("full_lr")
+    return history
+
+
+def _step(
+    model: nn.Module,
+    batch: Any,
+    loss_of: Callable[[nn.Module, Any], Tensor],
+    optimizer: torch.optim.Optimizer,
+    clip: float | None,
+    bf16: bool,
+    number: int,
+) -> float:
+    """One step of training; returns its loss."""
+    device = next(model.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        loss = loss_of(model, batch)
+    value = loss.item()
+    if not isfinite(value):
+        raise ValueError(
+            f"the loss became {value} at step {number}: a smaller learning rate may help"
+        )
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if clip is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+    return value
+
+
+def _check_end(steps: int | None, seconds: float | None) -> None:
+    if (steps is None) == (seconds is None):
+        raise ValueError(f"give either steps or seconds, got steps={steps}, seconds={seconds}")
+    for name, value in [("steps", steps), ("seconds", seconds)]:
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
+
+
+def _moved(batch: Any, device: torch.device) -> Any:
+    """A batch with all its tensors on the device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {name: _moved(part, device) for name, part in batch.items()}
+    if isinstance(batch, list | tuple):
+        return type(batch)(_moved(part, device) for part in batch)
+    return batch
+
+
+class _Progress:
+    """A bar and a plot, or nothing."""
+
+    def __init__(self, show: bool, history: History, steps: int | None, seconds: float | None):
+        self._by_time, self._history = steps is None, history
+        self._plot = LivePlot(show)
+        form = "{l_bar}{bar}| {n:.0f}/{total:.0f} s{postfix}" if self._by_time else None
+        self._bar = tqdm(
+            total=seconds or steps,
+            initial=history.elapsed if self._by_time else history.step,
+            unit="s" if self._by_time else "step",
+            bar_format=form,
+            disable=not show,
+        )
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def step(self, history: History) -> None:
+        done = min(self._bar.total, history.elapsed) - self._bar.n if self._by_time else 1
+        self._bar.set_postfix(loss=f"{history.losses[-1]:.3f}", refresh=False)
+        self._bar.update(done)
+        self._plot.show(history)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        self._plot.close(self._history)
+
+
+@contextmanager
+def _interruption() -> Iterator[threading.Event]:
+    """An event that is set by the first Ctrl-C, so that a step is never left half done.
+
+    The second one interrupts at once. Outside the main thread, where Python hears of no signals,
+    the event is never set.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        asked.set()
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,70 @@
+"""The loss while it falls, drawn below a notebook's cell."""
+
+import base64
+import io
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from attnviz.training.loop import History
+
+_EVERY = 2.0  # seconds between two pictures
+_POINTS = 400  # of the curve
+
+
+class LivePlot:
+    """A picture of the loss that is renewed every two seconds; nothing outside a notebook.
+
+    wanted: False for no picture at all.
+    """
+
+    def __init__(self, wanted: bool):
+        self._handle = None
+        self._shown = time.perf_counter()
+        self._wanted = wanted and "ipykernel" in sys.modules
+
+    def show(self, history: "History") -> None:
+        """Renew the picture when it is time."""
+        if self._wanted and time.perf_counter() - self._shown > _EVERY:
+            self._draw(history)
+
+    def close(self, history: "History") -> None:
+        """Show the end of the curve, if any of it was shown."""
+        if self._handle is not None:
+            self._draw(history)
+
+    def _draw(self, history: "History") -> None:
+        from IPython.display import display
+
+        data = {"text/html": _html(history), "text/plain": "[figure] the loss while training"}
+        if self._handle is None:
+            self._handle = display(data, raw=True, display_id=True)
+        else:
+            self._handle.update(data, raw=True)
+        self._shown = time.perf_counter()
+
+
+def _html(history: "History") -> str:
+    """A curve of the loss, in grey each step and in colour the mean of its neighbours."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 2.4), layout="constrained")
+    ax = figure.add_subplot()
+    n, width = len(history.losses), max(1, len(history.losses) // 50)
+    smooth = [np.mean(history.losses[max(0, i - width) : i + 1]) for i in range(n)]
+    some, steps = slice(None, None, max(1, n // _POINTS)), range(1, n + 1)
+    ax.plot(steps[some], history.losses[some], color="#b0b0b0", linewidth=0.8)
+    ax.plot(steps[some], smooth[some], color="#31688e")
+    ax.set(xlabel="step", ylabel="loss")
+    ax.set_ylim(0, max(smooth) * 1.05)
+    ax.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    alt = f"Loss over {n} training steps, from {smooth[0]:.2f} to {smooth[-1]:.2f}."
+    return (
+        f'<img alt="{alt}" width="620" style="max-width:100%;background:#fff;border-radius:6px" '
+        f'src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"/>'
+    )
