@@ -25,24 +25,35 @@ export const takesKeys = (element, label) => {
 
 export const clamp = (x, low, high) => Math.max(low, Math.min(high, x));
 
-// Numbers out of a DataView that may start anywhere in its buffer.
-export const readFloats = (view) =>
-  Float32Array.from({ length: Math.floor(view.byteLength / 4) }, (_, i) => view.getFloat32(4 * i, true));
-export const readShorts = (view) =>
-  Uint16Array.from({ length: Math.floor(view.byteLength / 2) }, (_, i) => view.getUint16(2 * i, true));
+// Numbers out of a DataView that may start anywhere in its buffer; the machine is little-endian, as all with a browser.
+const copyOf = (view, size) => view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength - (view.byteLength % size));
+export const readFloats = (view) => new Float32Array(copyOf(view, 4));
+export const readShorts = (view) => new Uint16Array(copyOf(view, 2));
 export const readBytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 // One byte for the square root of a weight: wrong by at most 0.004.
-export const readRoots = (view) => Float32Array.from(readBytes(view), (root) => (root / 255) ** 2);
+const SQUARES = Float32Array.from({ length: 256 }, (_, root) => (root / 255) ** 2);
+export function readRoots(view) {
+  const roots = readBytes(view), values = new Float32Array(roots.length);
+  for (let i = 0; i < roots.length; i++) values[i] = SQUARES[roots[i]];
+  return values;
+}
+// The largest of the values, or `least` if all are smaller.
+export function largestOf(values, least) {
+  let most = least;
+  for (let i = 0; i < values.length; i++) if (values[i] > most) most = values[i];
+  return most;
+}
 
 // The largest number of each patch, from (rows, columns) to at most (toRows, toColumns).
 export function pool(values, rows, columns, toRows, toColumns) {
   if (rows <= toRows && columns <= toColumns) return { values, rows, columns };
   const [r, c] = [Math.min(rows, toRows), Math.min(columns, toColumns)];
   const result = new Float32Array(r * c).fill(-Infinity);
+  const places = Int32Array.from({ length: columns }, (_, j) => Math.floor((j * c) / columns));
   for (let i = 0; i < rows; i++) {
     const to = Math.floor((i * r) / rows) * c;
     for (let j = 0; j < columns; j++) {
-      const at = to + Math.floor((j * c) / columns), value = values[i * columns + j];
+      const at = to + places[j], value = values[i * columns + j];
       if (value > result[at]) result[at] = value;
     }
   }

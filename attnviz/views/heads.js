@@ -1,14 +1,15 @@
 // Every head as a thumbnail; the one that is chosen beside them, close up.
-import { clamp, make, onTheme, paint, pool, questions, readBytes, readFloats, soon, tableButton, takesKeys, writeTable } from "./common.js";
+import { clamp, largestOf, make, onTheme, paint, pool, questions, readBytes, readFloats, soon, tableButton, takesKeys, writeTable } from "./common.js";
 import { makeMatrix } from "./matrix.js";
 
 const SMALLEST = 14, LARGEST = 44, SPACE = 3, LEFT = 36, TOP = 30, NAME = 13; // CSS pixels: thumbnails, the gap, labels
 const GRID_HINT = "Each square is a head: rows are queries, columns keys. Click or Enter opens one.";
+const SORTED_HINT = " Below it: layer · head.";
 const NATURAL = "layer and head";
 
 function render({ model, el }) {
   const root = make(el, "div", "attnviz attnviz-heads");
-  make(root, "div", "attnviz-title", model.get("title"));
+  const title = make(root, "div", "attnviz-title");
   const beside = make(root, "div", "attnviz-beside");
   const overview = make(beside, "div", "attnviz-overview");
   const tools = make(overview, "div", "attnviz-foot");
@@ -52,7 +53,7 @@ function render({ model, el }) {
     const sent = model.get("thumbnails");
     roots = Uint8Array.from(readBytes(sent.values)); // a copy, made better piece by piece
     ({ rows, columns } = sent);
-    most = roots.reduce((a, b) => Math.max(a, b), 1);
+    most = largestOf(roots, 1);
   }
   const thumbnail = ({ index }) => roots.subarray(index * rows * columns, (index + 1) * rows * columns);
 
@@ -71,7 +72,7 @@ function render({ model, el }) {
   function layOut() {
     const room = root.clientWidth || 900;
     across = Math.max(...perLayer);
-    const wanted = room > 820 ? room * 0.45 : room - 8;
+    const wanted = room > 740 ? room * 0.48 : room - 8; // the open head beside it, or below
     side = clamp(Math.floor((wanted - left()) / across) - SPACE, SMALLEST, LARGEST);
     if (!natural()) {
       side = Math.max(side, 26); // room for the name below
@@ -148,10 +149,10 @@ function render({ model, el }) {
   function writeReadout() {
     readout.replaceChildren();
     const one = order[pointed];
-    if (!one) { readout.textContent = GRID_HINT; return; }
+    if (!one) { readout.textContent = GRID_HINT + (natural() ? "" : SORTED_HINT); return; }
     make(readout, "b", "attnviz-value", `layer ${one.layer}, head ${one.head}`);
     if (names[one.layer]) make(readout, "span", "attnviz-place", ` ${names[one.layer]}`);
-    const said = Object.entries(measured).map(([name, values]) => `${name} ${values[one.index].toFixed(2)}`);
+    const said = Object.entries(measured).map(([name, values]) => `${name} ${values[one.index].toFixed(2)}`.replaceAll(" ", "\u00a0"));
     make(readout, "div", "", said.join(" · "));
   }
   function writeState() {
@@ -181,10 +182,11 @@ function render({ model, el }) {
     matrix.pin(model.get("selection"));
   }
   async function openHead() {
-    const { layer, head } = model.get("selection"), one = all.find((a) => a.layer === layer && a.head === head);
-    if (!one) return;
-    if (open.layer === layer && open.head === head) { matrix.pin(model.get("selection")); return; }
-    const first = open.layer === null;
+    const selected = model.get("selection"), first = open.layer === null;
+    const one = all.find((a) => a.layer === selected.layer && a.head === selected.head) ?? (first ? all[0] : open);
+    const { layer, head } = one;
+    // perhaps another query in the same head
+    if (open.layer === layer && open.head === head) { matrix.pin(selected); return; }
     open = { layer, head };
     drawFrames();
     const number = ++asked;
@@ -230,7 +232,7 @@ function render({ model, el }) {
     }
     reading = false;
   }
-  const grow = soon(() => { most = roots.reduce((a, b) => Math.max(a, b), 1); redrawGrid(); writeState(); });
+  const grow = soon(() => { most = largestOf(roots, 1); redrawGrid(); writeState(); });
   const sight = new IntersectionObserver(([seen]) => { inSight = seen.isIntersecting; readOn(); });
 
   // --- the reader -----------------------------------------------------------------------------
@@ -241,9 +243,14 @@ function render({ model, el }) {
     return i < 0 ? null : i;
   }
   const steps = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
-  grid.addEventListener("pointermove", (event) => { pointed = at(event); drawFrames(); });
-  grid.addEventListener("pointerleave", () => { pointed = null; drawFrames(); });
-  grid.addEventListener("blur", () => { pointed = null; drawFrames(); });
+  function point(i) {
+    if (pointed === i) return;
+    pointed = i;
+    drawFrames();
+  }
+  grid.addEventListener("pointermove", (event) => point(at(event)));
+  grid.addEventListener("pointerleave", () => point(null));
+  grid.addEventListener("blur", () => point(null));
   grid.addEventListener("click", (event) => choose(at(event)));
   grid.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -251,7 +258,7 @@ function render({ model, el }) {
     if (event.key in steps) {
       const [right, down] = steps[event.key], [column, row] = placeOf(pointed ?? opened);
       const next = pointed === null ? opened : headAt(column + right, row + down);
-      if (next >= 0) { pointed = next; drawFrames(); }
+      if (next >= 0) point(next);
     } else if (event.key === "Enter" || event.key === " ") {
       choose(pointed ?? opened);
       matrix.canvas.focus();
@@ -260,11 +267,12 @@ function render({ model, el }) {
     event.stopPropagation();
   });
   matrix.canvas.addEventListener("keydown", (event) => { // what the matrix left over: back to the heads
-    if (event.key === "Escape") { grid.focus(); event.stopPropagation(); }
+    if (event.key === "Escape" && !event.defaultPrevented) { grid.focus(); event.stopPropagation(); }
   });
   orderBox.addEventListener("change", () => set({ order: orderBox.value }));
 
   const arrange = () => { sort(); layOut(); redrawGrid(); table.refresh(); };
+  const writeTitle = () => { title.textContent = model.get("title"); };
   const refresh = () => { readThumbnails(); redrawGrid(); writeState(); };
   const color = () => matrix.setColors(model.get("scale"), model.get("threshold"));
   let width = 0;
@@ -275,11 +283,13 @@ function render({ model, el }) {
     redrawGrid();
   });
   readThumbnails();
+  writeTitle();
   arrange();
   writeState();
   openHead();
   model.on("change:selection", openHead);
   model.on("change:order", arrange);
+  model.on("change:title", writeTitle);
   model.on("change:thumbnails change:sampled", refresh);
   model.on("change:scale change:threshold", color);
   const stopTheme = onTheme(redrawGrid);
@@ -295,6 +305,7 @@ function render({ model, el }) {
     stop();
     model.off("change:selection", openHead);
     model.off("change:order", arrange);
+    model.off("change:title", writeTitle);
     model.off("change:thumbnails change:sampled", refresh);
     model.off("change:scale change:threshold", color);
   };

@@ -1,5 +1,5 @@
 // A matrix of weights to point at, zoom into and walk through: cells on a canvas, labels in the DOM.
-import { clamp, make, makeButton, onTheme, paint, paintLegend, pool, readFloats, readRoots, tableButton, takesKeys, writeTable } from "./common.js";
+import { clamp, largestOf, make, makeButton, onTheme, paint, paintLegend, pool, readFloats, readRoots, tableButton, takesKeys, writeTable } from "./common.js";
 
 const CELL = 26, MAX_CELL = 44, COMFORTABLE = 280, MAX_HEIGHT = 640; // CSS pixels
 const LABEL_STEP = 14, MAX_LABEL = 120, AXIS = 20, AXIS_LENGTH = 110, GAP = 4, DRAG = 4;
@@ -59,9 +59,10 @@ export function makeMatrix(parent, { ask, select, setColors }) {
   let zoom = 1, row0 = 0, column0 = 0; // the first query and key in sight, as fractions of a cell
   let marked = null, pinned = null, pinnedRow = null; // {query, key}; the weights of the pinned query
   let pictures = new Map(); // painted cells, by where they come from
-  let timer = 0, version = 0, drag = null, armed = false, lastScreen = null;
+  let timer = 0, version = 0, drag = null, dragged = false, pressed = null, armed = false, lastScreen = null;
 
   const cellWide = () => wide * zoom, cellHigh = () => high * zoom;
+  const isTiny = () => Math.min(cellWide(), cellHigh()) < 6;
   const isWhole = () => whole.rows === queries.length && whole.columns === keys.length;
   const inSight = () => ({
     first: clamp(Math.floor(row0), 0, queries.length - 1),
@@ -82,7 +83,7 @@ export function makeMatrix(parent, { ask, select, setColors }) {
     closer = null;
     pinnedRow = null;
     pictures.clear();
-    const most = whole.values.reduce((a, b) => Math.max(a, b), 0) || 1;
+    const most = largestOf(whole.values, 0) || 1;
     [lowest, largest] = next.range ?? [0, most];
     slider.max = largest;
     slider.value = threshold;
@@ -130,8 +131,9 @@ export function makeMatrix(parent, { ask, select, setColors }) {
     const enough = isWhole() || rows * keys.length > REACH ||
       // more than the overview has for this window?
       (rows * whole.rows >= queries.length * Math.min(rows, 512) && columns * whole.columns >= keys.length * Math.min(columns, 512));
-    const covered = closer && closer.asked && w.first >= closer.row && w.end <= closer.endRow && w.firstKey >= closer.column && w.endKey <= closer.endColumn &&
-      (closer.rows === closer.endRow - closer.row || closer.endRow - closer.row <= 2 * rows);
+    const c = closer, fine = (patches, tokens, now) => patches === tokens || tokens <= 2 * now; // single weights, or nearly as many as fit
+    const covered = c && w.first >= c.row && w.end <= c.endRow && w.firstKey >= c.column && w.endKey <= c.endColumn &&
+      fine(c.rows, c.endRow - c.row, rows) && fine(c.columns, c.endColumn - c.column, columns);
     sayDetail();
     if (enough || covered) return;
     timer = setTimeout(async () => {
@@ -139,7 +141,7 @@ export function makeMatrix(parent, { ask, select, setColors }) {
       try {
         const { answer, buffers } = await ask({ window: [w.first, w.end, w.firstKey, w.endKey] });
         if (asked !== version) return; // another matrix is shown by now
-        closer = { ...answer, values: readFloats(buffers[0]), rowMost: readFloats(buffers[1]), asked: true,
+        closer = { ...answer, values: readFloats(buffers[0]), rowMost: readFloats(buffers[1]),
           row: w.first, endRow: w.end, column: w.firstKey, endColumn: w.endKey };
         pictures.delete("closer");
         problem.textContent = "";
@@ -250,6 +252,14 @@ export function makeMatrix(parent, { ask, select, setColors }) {
     write(firstKey, endKey, column0, cellWide(), width, "key", placeKey);
   }
 
+  // Hide the labels that the current one would cover in part.
+  function makeRoom(node, name, side) {
+    for (const label of labels.getElementsByClassName(`attnviz-label-${name}`)) {
+      const near = !node.hidden && Math.abs(parseFloat(label.style[side]) - parseFloat(node.style[side])) < LABEL_STEP;
+      label.style.visibility = near ? "hidden" : "";
+    }
+  }
+
   function toColor(c) {
     const low = Math.log10(largest) - DECADES;
     const most = scale === "row" ? (c.rowMost ?? rowMosts(c)) : null;
@@ -262,7 +272,7 @@ export function makeMatrix(parent, { ask, select, setColors }) {
   }
   function rowMosts({ values, rows, columns }) {
     return Float32Array.from({ length: rows }, (_, i) =>
-      values.subarray(i * columns, (i + 1) * columns).reduce((a, b) => Math.max(a, b), 0));
+      largestOf(values.subarray(i * columns, (i + 1) * columns), 0));
   }
 
   function drawCells(context, name, c) {
@@ -271,7 +281,7 @@ export function makeMatrix(parent, { ask, select, setColors }) {
     if (!pictures.has(name) || pictures.get(name).zoom !== zoom) {
       const dpr = window.devicePixelRatio || 1;
       const small = pool(c.values, c.rows, c.columns, Math.max(1, Math.ceil(sizeY * dpr)), Math.max(1, Math.ceil(sizeX * dpr)));
-      const painted = small.values === c.values ? c : { ...small };
+      const painted = small.values === c.values ? c : { ...small, rowMost: c.rowMost && pool(c.rowMost, c.rows, 1, small.rows, 1).values };
       const old = pictures.get(name);
       const image = old && painted === c && old.cells === c ? old.image : paint(painted.values, painted.rows, painted.columns, palette, toColor(painted));
       pictures.set(name, { zoom, image, cells: painted });
@@ -281,7 +291,7 @@ export function makeMatrix(parent, { ask, select, setColors }) {
 
   // A frame around cells: dark in light, so that it shows on every colour; outside where cells are tiny.
   function frame(context, { query, key = 0, columns = 1 }) {
-    const out = Math.min(cellWide(), cellHigh()) < 6 ? 2 : -0.5;
+    const out = isTiny() ? 2 : -0.5;
     const x = (key - column0) * cellWide(), y = (query - row0) * cellHigh();
     for (const [color, line] of [["#000", 3], ["#fff", 1.5]]) {
       Object.assign(context, { strokeStyle: color, lineWidth: line });
@@ -311,12 +321,20 @@ export function makeMatrix(parent, { ask, select, setColors }) {
     currentKey.hidden = !current || current.key < w.firstKey || current.key >= w.endKey;
     if (!currentQuery.hidden) placeQuery(currentQuery, current.query);
     if (!currentKey.hidden) placeKey(currentKey, current.key);
+    makeRoom(currentQuery, "query", "top");
+    makeRoom(currentKey, "key", "left");
     writeReadout(current);
   }
 
   // --- the words ------------------------------------------------------------------------------
 
-  const digits = (weight) => (data.range ? weight.toFixed(3).replace(/^(?=\d)/, "+").replace("-", "−") : weight.toFixed(3));
+  // Two digits of a weight that is like all others: the longer the text, the smaller the weights.
+  const decimals = () => clamp(Math.ceil(Math.log10(keys.length)) + 1, 3, 6);
+  const digits = (weight) => {
+    const text = weight.toFixed(decimals());
+    if (!data.range || Number(text) === 0) return text.replace("-", "");
+    return text.replace(/^(?=\d)/, "+").replace("-", "−");
+  };
   function writeReadout(current) {
     readout.replaceChildren();
     if (!current && !pinned) readout.textContent = HINT + (zoomBox.hidden ? "" : ZOOM_HINT);
@@ -381,8 +399,10 @@ export function makeMatrix(parent, { ask, select, setColors }) {
     // the first key press shows where the mark stands
     if (!mark) marked = { query: Math.floor(row0), key: Math.floor(column0) };
     else {
-      const at = { query: mark.query, key: mark.key ?? 0 }, { first, last, firstKey, lastKey } = valueAt(at);
-      const step = (x, by, low, high, n) => clamp(by > 0 ? high + 1 : by < 0 ? low - 1 : x, 0, n - 1); // patch by patch
+      const at = { query: mark.query, key: mark.key ?? 0 }, { query, key } = at;
+      // token by token, or patch by patch where a token is too small to see
+      const { first, last, firstKey, lastKey } = isTiny() ? valueAt(at) : { first: query, last: query, firstKey: key, lastKey: key };
+      const step = (x, by, low, high, n) => clamp(by > 0 ? high + 1 : by < 0 ? low - 1 : x, 0, n - 1);
       marked = { query: step(at.query, down, first, last, queries.length), key: step(at.key, right, firstKey, lastKey, keys.length) };
     }
     const follow = (x, from, room, size) => (x < from ? x : x + 1 > from + room / size ? x + 1 - room / size : from);
@@ -402,6 +422,7 @@ export function makeMatrix(parent, { ask, select, setColors }) {
     else if (event.key === "Escape") {
       if (!marked && !pinned) return; // the view around may want it
       marked = null;
+      draw(); // nothing else would, where nothing was pinned
       select({ query: null, key: null });
     } else return;
     event.preventDefault();
@@ -413,8 +434,8 @@ export function makeMatrix(parent, { ask, select, setColors }) {
     lastScreen = [event.screenX, event.screenY];
     if (drag) {
       const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
-      drag.moved ||= Math.hypot(dx, dy) > DRAG;
-      if (drag.moved && zoom > 1) {
+      dragged ||= zoom > 1 && Math.hypot(dx, dy) > DRAG;
+      if (dragged) {
         canvas.classList.add("attnviz-dragged");
         moveTo(drag.row - dy / cellHigh(), drag.column - dx / cellWide(), zoom);
       }
@@ -424,22 +445,25 @@ export function makeMatrix(parent, { ask, select, setColors }) {
   }
   canvas.addEventListener("pointermove", onMove);
   canvas.addEventListener("pointerdown", (event) => {
-    drag = { x: event.clientX, y: event.clientY, row: row0, column: column0, moved: false };
+    if (event.button !== 0) return;
+    dragged = false;
+    pressed = cellAt(event); // the cell that is marked: a click speaks of whole pixels only
+    drag = { x: event.clientX, y: event.clientY, row: row0, column: column0 };
     if (event.isTrusted) canvas.setPointerCapture(event.pointerId);
   });
-  canvas.addEventListener("pointerup", () => canvas.classList.remove("attnviz-dragged"));
-  canvas.addEventListener("pointercancel", () => { drag = null; });
+  const letGo = () => { drag = null; canvas.classList.remove("attnviz-dragged"); };
+  canvas.addEventListener("pointerup", letGo);
+  canvas.addEventListener("pointercancel", letGo);
   canvas.addEventListener("pointerleave", () => { armed = false; lastScreen = null; marked = null; draw(); });
   canvas.addEventListener("blur", () => { marked = null; draw(); });
   canvas.addEventListener("click", (event) => {
-    const dragged = drag?.moved && zoom > 1;
-    drag = null;
-    if (!dragged) toggle(cellAt(event));
+    if (!dragged) toggle(pressed ?? cellAt(event));
+    pressed = null;
   });
   canvas.addEventListener("keydown", onKey);
   // The wheel zooms once the pointer has moved over the picture, so that a page scrolled past it scrolls on.
   canvas.addEventListener("wheel", (event) => {
-    const wanted = (armed || event.ctrlKey || document.activeElement === canvas) && !zoomBox.hidden;
+    const wanted = (armed || event.ctrlKey) && !zoomBox.hidden;
     if (!wanted || (zoom === 1 && event.deltaY > 0)) return;
     event.preventDefault();
     zoomAt(event.offsetX, event.offsetY, 2 ** (-clamp(event.deltaY, -200, 200) / 200));
@@ -450,9 +474,9 @@ export function makeMatrix(parent, { ask, select, setColors }) {
   // --- from the view around ---------------------------------------------------------------------
 
   function changed() {
-    legendMax.textContent = data.range ? digits(largest) : scale === "row" ? "its row's largest" : largest.toFixed(2);
+    legendMax.textContent = data.range ? digits(largest) : scale === "row" ? "its row's largest" : largest.toFixed(decimals() - 1);
     legendMin.textContent = data.range ? `change of weight ${digits(lowest)}` : scale === "log" ? `weight ${(largest / 10 ** DECADES).toPrecision(1)}` : "weight 0";
-    thresholdText.textContent = threshold.toFixed(2);
+    thresholdText.textContent = threshold.toFixed(decimals() - 1);
     draw();
     table.refresh();
   }

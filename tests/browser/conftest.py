@@ -349,6 +349,12 @@ def set_theme():
 
 
 @pytest.fixture(scope="session")
+def picture_of():
+    """A function from an element to the attention picture inside it."""
+    return Picture
+
+
+@pytest.fixture(scope="session")
 def contrast():
     """A function from a locator to the contrast of its text, as WCAG 2 defines it."""
     return lambda locator: locator.evaluate(CONTRAST)

@@ -216,7 +216,7 @@ def test_512_tokens_are_shown_and_followed_by_the_pointer(notebook, picture):
     assert 0 < picture.labels("key").count() < 200
     picture.hover(40, 300, n_keys=n)
     weight = notebook.python("float(view.weights[40, 300])")
-    expect(picture.value).to_have_text(f"t40 → t300: {weight:.3f}")
+    expect(picture.value).to_have_text(f"t40 → t300: {weight:.4f}")
     assert max(picture.cells.evaluate(POINTER_MOVES)) < 200  # a few in practice
 
 
