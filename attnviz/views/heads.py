@@ -31,6 +31,7 @@ ALL_THUMBNAILS = 600_000  # bytes: fewer queries and keys where there are many h
 AT_ONCE = 2**26  # weights worked out before the view opens; of more, a sample is taken first
 MEASURED = 2**23  # weights that the measures are taken from
 PAGE_HEADS = 40_000_000  # bytes of all heads in a saved page, before compression
+PAGE_THUMBNAIL = 44  # queries and keys of a thumbnail there, where the heads themselves are at hand
 
 
 class HeadsView(ColouredView):
@@ -119,9 +120,7 @@ class HeadsView(ColouredView):
         self._send_thumbnails()
 
     def _send_thumbnails(self) -> None:
-        rows, columns = self._size
-        values = self._roots.tobytes()
-        self.thumbnails = {"rows": rows, "columns": columns, "exact": False, "values": values}
+        self.thumbnails = _as_numbers(self._roots)
 
     def _weights(self) -> np.ndarray:
         return (self._roots / np.float32(255)) ** 2
@@ -197,7 +196,10 @@ class HeadsView(ColouredView):
     def _page_state(self) -> dict[str, Any]:
         while self._unread:
             self._read_chunk()
-        return {"cells": {}, "thumbnails": self.thumbnails, "sampled": 1}
+        rows, columns = (min(n, PAGE_THUMBNAIL) for n in self._size)
+        small, _ = shrink_rows(self._roots, np.arange(self._size[0]), self._size[0], rows)
+        thumbnails = _as_numbers(shrink_columns(small, columns))
+        return {"cells": {}, "thumbnails": thumbnails, "sampled": 1}
 
     def _page_answers(self) -> Iterator[tuple[dict[str, Any], Answer]]:
         side = min(SIDE, isqrt(PAGE_HEADS // sum(self.heads)))
@@ -211,6 +213,12 @@ class HeadsView(ColouredView):
     def __repr__(self) -> str:
         n = f"{len(self.heads)} layers, {sum(self.heads)} heads"
         return f"HeadsView({n}, {self._shape[0]} queries × {self._shape[1]} keys)"
+
+
+def _as_numbers(roots: np.ndarray) -> dict[str, Any]:
+    """Roots (head, row, column) as they go to the page, all heads below one another."""
+    _, rows, columns = roots.shape
+    return {"rows": rows, "columns": columns, "exact": False, "values": roots.tobytes()}
 
 
 def _as_answer(cells: dict[str, Any]) -> Answer:

@@ -227,6 +227,19 @@ class TestPage:
             assert answer == {"rows": 4, "columns": 4, "exact": True}
             assert data[slice(*place)] == weights[layer, head].tobytes()
 
+    @pytest.mark.parametrize("n", [10, 44, 45, 130])
+    def test_thumbnails_have_at_most_44_patches_a_side_and_keep_the_largest(self, save, n):
+        weights = np.full((2, n, n), 0.5 / n, np.float32)
+        weights[:, :, -1] += 0.5
+        weights[1, n // 3] = np.eye(n)[n // 2]
+        state, _, data = parts_of(save(av.heads([weights], [str(i) for i in range(n)])))
+        sent, side = state["thumbnails"], min(n, 44)
+        assert (sent["rows"], sent["columns"], state["sampled"]) == (side, side, 1)
+        roots = np.frombuffer(data[slice(*sent["values"]["bytes"])], np.uint8)
+        strong = np.argwhere(roots.reshape(2, side, side) == 255)
+        assert len(strong) == 1
+        assert strong[0] == pytest.approx([1, n // 3 * side / n, n // 2 * side / n], abs=1)
+
     @pytest.mark.parametrize("n", [513, 1100, 2100])
     def test_a_long_heatmap_holds_at_most_2048_patches_a_side(self, save, n):
         tokens = [str(i) for i in range(n)]
