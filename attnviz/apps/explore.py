@@ -1,6 +1,8 @@
 """A model to play with: edit the text or its attention, and see what it then says."""
 
 from collections.abc import Iterator
+from math import isfinite
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +11,21 @@ import traitlets
 from matplotlib.figure import Figure
 from torch import nn
 
+from attnviz.apps.difference import Difference
 from attnviz.apps.reading import Reading, Vocabulary, read
 from attnviz.apps.saying import kind_of, labels, similarity, words
 from attnviz.seeing import off, temperature
 from attnviz.seeing.record import Change
 from attnviz.views.bundle import module, style
 from attnviz.views.figures import DIVERGING, explore_figure, palette
-from attnviz.views.heatmap import SIDE, as_matrix, closer_look, overview
+from attnviz.views.heatmap import SIDE, closer_look, overview
 from attnviz.views.source import Layer, check_head, check_layers, check_one_size
 from attnviz.views.thumbnails import Thumbnails
-from attnviz.views.view import Answer, View
+from attnviz.views.view import Answer, View, check_selection
 
 _HERE = Path(__file__).parent
-COLDEST, HOTTEST = 0.1, 10.0  # temperatures on the slider
-_HINTS = {
-    "masked words": "Put [MASK] into the text, and the model says which word it expects there.",
-    "": "This model's output is none that can be read here; its attention can.",
-}
+EXACT = 400  # tokens: of more, weights go to the page as one byte each, to keep below 2 MB
+PAGE = 40_000_000  # bytes of all heads in a saved page, before compression
 
 
 class ExploreView(View):
@@ -34,8 +34,10 @@ class ExploreView(View):
     text, other: the text that the model reads, and a second one to compare it with.
     edits: the changed heads: dicts of layer, head, and either "off": True or "temperature": t.
     changes: the same for `attnviz.edit(model, view.changes)`.
-    selection: dict of layer, head, query and key; layer and head are the head that is open.
+    selection: dict of layer, head, query and key; layer and head are the head that is open, and
+    stay when a new selection does not name them.
     says: what the model says, as lists of (title, rows); a row is (what, before, after).
+    problem: why the text or the edits could not be shown, or "".
     """
 
     _esm = module(_HERE / "explore.js")
@@ -48,12 +50,13 @@ class ExploreView(View):
     names = traitlets.List(traitlets.Unicode()).tag(sync=True)  # of the layers
     heads = traitlets.List(traitlets.Int()).tag(sync=True)  # how many each layer has
     thumbnails = traitlets.Dict().tag(sync=True)  # numbers() of all heads, after the edits
-    opened = traitlets.Dict().tag(sync=True)  # a head: {"of", "before", "after"}
+    opened = traitlets.Dict().tag(sync=True)  # a head: {"of", "before"}, "after" where it differs
     kind = traitlets.Unicode().tag(sync=True)
     says = traitlets.List().tag(sync=True)
     hint = traitlets.Unicode().tag(sync=True)
     problem = traitlets.Unicode().tag(sync=True)
     diverging = traitlets.Bytes().tag(sync=True)  # colours for differences
+    live = traitlets.Bool(True).tag(sync=True)  # whether there may be a model to ask
 
     def __init__(
         self, model: nn.Module, tokenizer: Any, text: str, other: str = "", title: str = ""
@@ -80,10 +83,11 @@ class ExploreView(View):
 
     def figure(self) -> Figure:
         """The open head after the edits, and what the model says, as a matplotlib figure."""
-        after = as_matrix(self.opened["after"])
-        layer, head = self.opened["of"]
+        layer, head = self.selection["layer"], self.selection["head"]
+        after, n = self._after[1][layer], len(self.tokens)
+        cells, _ = after.window(head, (0, n), (0, n), SIDE)
         title = self.title or f"layer {layer}, head {head}"
-        return explore_figure(after, self.tokens, self.says, title)
+        return explore_figure(cells, self.tokens, self.says, title)
 
     # --- the model ------------------------------------------------------------------------------
 
@@ -100,54 +104,65 @@ class ExploreView(View):
 
     def _answer_reader(self) -> None:
         """Read the text again; what goes wrong is said on the page, and the last result stays."""
+        previous = self._before, self._after
         try:
-            before = self._read(self.text, {})
-            after = self._read(self.text, self.changes) if self.edits else before
-            previous = self._before, self._after
-            self._before, self._after = before, after
-            try:
-                self._show()
-            except Exception:
-                self._before, self._after = previous
-                raise
+            self._before = self._read(self.text, {})
+            self._after = self._read(self.text, self.changes) if self.edits else self._before
+            self._show()
         except Exception as error:  # of any model: the reader looks at the page, not at a log
+            self._before, self._after = previous
             self.problem = str(error) or type(error).__name__
 
     def _show(self) -> None:
         (before, _), (after, layers) = self._before, self._after
         kind, says, hint = self._ask_model(before, after)
+        small = Thumbnails(layers)
         with self.hold_sync():  # one message, so that the page changes once
             self.tokens = before.text.tokens
             self.names = [layer.name for layer in layers]
             self.heads = [layer.heads for layer in layers]
-            self.thumbnails = Thumbnails(layers).numbers()
+            self.thumbnails = small.numbers() | {"step": small.step}
             self.kind, self.says, self.hint, self.problem = kind, says, hint, ""
             self._give_up_what_is_gone()
-            self.opened = self._open(self.selection["layer"] or 0, self.selection["head"] or 0)
+            self.opened = self._open(self.selection["layer"], self.selection["head"])
 
     def _ask_model(self, before: Reading, after: Reading) -> tuple[str, list, str]:
-        kind = kind_of(before, self._vocabulary)
-        says: list = []
+        """What its output means, what it says, and what to do where it says nothing."""
+        config = getattr(self._model, "config", None)
+        kind = kind_of(before, self._vocabulary, config)
         if kind in ("masked words", "next token"):
             says = words(before, after, self._vocabulary, kind)
-        elif kind in ("classes", "token labels"):
-            names = getattr(getattr(self._model, "config", None), "id2label", None) or {}
-            says = labels(before, after, names, kind)
-        elif kind == "similarity":
-            says = self._similarities(before, after)
-        return kind, says, "" if says else _HINTS.get(kind, "")
+            if not says:
+                mask = self._vocabulary.token(self._vocabulary.mask)
+                return kind, [], f"Put {mask} into the text to see what the model expects there."
+            return kind, says, ""
+        if kind in ("classes", "token labels"):
+            return kind, labels(before, after, config, kind), ""
+        if kind == "similarity":
+            return kind, self._similarities(before, after), ""
+        return kind, [], "This model's output is none that can be read here; its attention can."
 
     def _similarities(self, before: Reading, after: Reading) -> list:
         rows = [("itself, unchanged", 1.0, similarity(before, after))]
         if self.other.strip():
-            old, _ = self._read(self.other, {})
-            new = self._read(self.other, self.changes)[0] if self.edits else old
+            try:
+                old, _ = self._read(self.other, {})
+                new = self._read(self.other, self.changes)[0] if self.edits else old
+            except ValueError as error:
+                raise ValueError(f"second text: {error}") from error
             rows.append(("the second text", similarity(before, old), similarity(after, new)))
         return [("similarity (cosine) to", rows)]
 
-    def _open(self, layer: int, head: int) -> dict[str, Any]:
-        before, after = (overview(r[1][layer], head, SIDE) for r in (self._before, self._after))
-        return {"of": [layer, head], "before": before, "after": after}
+    def _open(self, layer: int, head: int, exact: bool | None = None) -> dict[str, Any]:
+        exact = len(self._after[0].text.tokens) <= EXACT if exact is None else exact
+        before, after = (
+            overview(reading[1][layer], head, SIDE, exact=exact)
+            for reading in (self._before, self._after)
+        )
+        opened = {"of": [layer, head], "before": before, "after": after}
+        if before["values"] == after["values"]:
+            del opened["after"]
+        return opened
 
     # --- the page -------------------------------------------------------------------------------
 
@@ -162,25 +177,55 @@ class ExploreView(View):
         }
 
     def _answer(self, question: dict[str, Any]) -> Answer:
+        if "alive" in question:  # asked after an edit, to see whether anybody reads it
+            return {}, []
         if "open" in question:
-            both = self._open(*question["open"])
-            sizes = {
-                which: {k: v for k, v in both[which].items() if k != "values"}
-                for which in ("before", "after")
-            }
-            return sizes, [both[which]["values"] for which in ("before", "after")]
-        layer, head = question["of"]
-        reading = self._before if question["which"] == "before" else self._after
-        return closer_look(reading[1][layer], head, question)
+            return _parts(self._open(*self._check_place(question["open"])))
+        layer, head = self._check_place(question["of"])
+        old, new = self._before[1][layer], self._after[1][layer]
+        choices = {"before": old, "after": new, "difference": Difference(old, new)}
+        source = choices[question["which"]]
+        if "whole" in question:
+            return _parts({"whole": overview(source, head, SIDE)})
+        return closer_look(source, head, question)
+
+    def _check_place(self, place: list[int]) -> tuple[int, int]:
+        layer, head = place
+        if not (0 <= layer < len(self.heads) and 0 <= head < self.heads[layer]):
+            raise ValueError(f"there is no layer {layer}, head {head}")
+        return layer, head
+
+    def _page_state(self) -> dict[str, Any]:
+        return {
+            "live": False,
+            "opened": self._open(self.selection["layer"], self.selection["head"]),
+        }
 
     def _page_answers(self) -> Iterator[tuple[dict[str, Any], Answer]]:
-        n = len(self.tokens)
-        if 8 * n * n * sum(self.heads) > 40_000_000:  # bytes before compression
+        """All heads, exact or as one byte a weight, where they do not make the page too large."""
+        weights = 2 * min(len(self.tokens), SIDE) ** 2 * sum(self.heads)
+        if weights > PAGE:
             return
+        exact = 4 * weights <= PAGE and len(self.tokens) <= EXACT
         for layer, heads in enumerate(self.heads):
             for head in range(heads):
-                question = {"open": [layer, head]}
-                yield question, self._answer(question)
+                yield {"open": [layer, head]}, _parts(self._open(layer, head, exact))
+
+    @traitlets.validate("selection")
+    def _check_selection(self, proposal: traitlets.Bunch) -> dict[str, int | None]:
+        """A whole selection, in which one head is always open: the last one, if none is named."""
+        chosen = check_selection(proposal["value"], self._sizes())
+        if chosen["layer"] is None:
+            chosen["layer"] = self.selection.get("layer") or 0
+        heads = self._after[1][chosen["layer"]].heads
+        if chosen["head"] is None:
+            chosen["head"] = min(self.selection.get("head") or 0, heads - 1)
+        if chosen["head"] >= heads:
+            raise ValueError(
+                f"selection['head'] must be between 0 and {heads - 1} in layer {chosen['layer']}, "
+                f"got {chosen['head']}"
+            )
+        return chosen
 
     @traitlets.validate("edits")
     def _check_edits(self, proposal: traitlets.Bunch) -> list[dict[str, Any]]:
@@ -193,6 +238,13 @@ class ExploreView(View):
     def __repr__(self) -> str:
         n = f"{len(self.heads)} layers, {sum(self.heads)} heads"
         return f"ExploreView({type(self._model).__name__}: {n})"
+
+
+def _parts(numbers: dict[str, Any]) -> Answer:
+    """An answer of several `numbers`, their bytes in the same order."""
+    sent = {name: part for name, part in numbers.items() if name != "of"}
+    sizes = {name: {k: v for k, v in part.items() if k != "values"} for name, part in sent.items()}
+    return sizes, [part["values"] for part in sent.values()]
 
 
 def _check_edit(one: dict[str, Any], layers: list[Layer]) -> dict[str, Any]:
@@ -214,10 +266,10 @@ def _check_edit(one: dict[str, Any], layers: list[Layer]) -> dict[str, Any]:
             raise ValueError(f'"off" of an edit must be True, got {one["off"]!r}')
         return place | {"off": True}
     heat = one["temperature"]
-    if isinstance(heat, bool) or not isinstance(heat, int | float):
+    if isinstance(heat, bool) or not isinstance(heat, Real):
         raise TypeError(f"temperature of an edit must be a number, got {heat!r}")
-    if not heat > 0:
-        raise ValueError(f"temperature of an edit must be positive, got {heat}")
+    if not (heat > 0 and isfinite(heat)):
+        raise ValueError(f"temperature of an edit must be positive and finite, got {heat}")
     return place | {"temperature": float(heat)}
 
 
@@ -235,6 +287,9 @@ def explore(
     Shown is, before and after the edits: what the model predicts for [MASK], the next token, the
     classes or the labels, or the similarity of the two texts, according to its output; every head
     as a thumbnail; and one head before, after, and the difference.
+    At most 2 MB are sent for a text. Up to 400 tokens the open head's weights are exact; of more
+    they are rounded (by at most 0.004), and of more than 512 the largest of each patch is shown;
+    the differences, and single weights when the reader zooms in, come when they are asked for.
     Returns the app; its `changes` can be given to `attnviz.edit`.
     Raises TypeError for what is no model or no tokenizer, ValueError for a text without tokens or
     one that is too long, or a model of another kind.

@@ -45,34 +45,47 @@ class Vocabulary:
         self._tokenizer = tokenizer
         self.size = len(tokenizer) if self._of_transformers else tokenizer.get_vocab_size()
         self.mask = self._find_mask()
+        inner = getattr(tokenizer, "backend_tokenizer", tokenizer)
+        # a byte-level tokenizer writes bytes as letters of its own: Ġ for a space, Ã© for é
+        self._of_bytes = "ByteLevel" in repr(getattr(inner, "decoder", None))
 
     def tokenize(self, text: str, device: torch.device) -> Tokenized:
-        """Raises ValueError for a text without any token."""
+        """Raises ValueError for a text without any token, or one of spaces alone."""
         if self._of_transformers:
             inputs = dict(self._tokenizer(text, return_tensors="pt"))
             ids = [int(i) for i in inputs["input_ids"][0]]
         else:
-            ids = self._tokenizer.encode(text).ids
+            encoding = self._tokenizer.encode(text)
+            real = zip(encoding.ids, encoding.attention_mask, strict=True)
+            ids = [i for i, is_real in real if is_real]  # a tokenizer may be set to add padding
             inputs = {"input_ids": torch.tensor([ids], dtype=torch.long)}
-        if not ids:
+        if not ids or not text.strip():
             raise ValueError("the text has no tokens: write something")
         moved = {name: values.to(device) for name, values in inputs.items()}
         return Tokenized(ids, [self.token(i) for i in ids], moved)
 
     def token(self, i: int) -> str:
-        """The token of an id; the marks of a space before it become ␣."""
+        """The token of an id as a reader knows it; spaces before it become ␣."""
         if self._of_transformers:
             token = self._tokenizer.convert_ids_to_tokens(i)
         else:
             token = self._tokenizer.id_to_token(i)
         if token is None:  # a model may have more rows than its tokenizer has tokens
             return f"#{i}"
-        return f"␣{token[1:]}" if token[:1] in "Ġ▁" and token else token
+        space = "▁"
+        if self._of_bytes:
+            text = self._tokenizer.decode([i], skip_special_tokens=False)
+            # some tokens are a part of a letter: these stay as the tokenizer writes them
+            whole = "\ufffd" not in text
+            token, space = (text.replace("\n", "↵"), " ") if whole else (token, "Ġ")
+        bare = token.lstrip(space)
+        return "␣" * (len(token) - len(bare)) + bare
 
     def _find_mask(self) -> int | None:
         if self._of_transformers:
             return getattr(self._tokenizer, "mask_token_id", None)
-        return self._tokenizer.token_to_id("[MASK]")
+        found = (self._tokenizer.token_to_id(name) for name in ("[MASK]", "<mask>"))
+        return next((i for i in found if i is not None), None)
 
 
 def read(
@@ -85,15 +98,20 @@ def read(
 
     changes: as for `attnviz.edit`; none when not given.
     The model runs without dropout and without gradients, and is left as it was.
-    Raises ValueError for a text without tokens, or one that is longer than the model reads.
+    Raises TypeError for what is no model; ValueError for a text without tokens, one that is longer
+    than the model reads or has tokens that it does not know, or a model of an encoder and a
+    decoder, which reads two texts.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if "decoder_input_ids" in inspect.signature(model.forward).parameters:
+        raise ValueError(
+            f"{type(model).__name__} is an encoder and a decoder, which read two texts: "
+            "give one of the two, such as model.get_encoder()"
+        )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     tokenized = vocabulary.tokenize(text, device)
-    most = _longest(model)
-    if most is not None and len(tokenized.ids) > most:
-        raise ValueError(
-            f"the text has {len(tokenized.ids)} tokens, but the model reads at most {most}"
-        )
+    _check_ids(model, tokenized.ids)
     changed = edit(model, changes) if changes else nullcontext()
     with _without_dropout(model), torch.no_grad(), changed, capture(model) as seen:
         output = _call(model, tokenized.inputs)
@@ -107,12 +125,32 @@ def _call(model: nn.Module, inputs: dict[str, Tensor]) -> Any:
     return model(**{name: values for name, values in inputs.items() if name in parameters})
 
 
+def _check_ids(model: nn.Module, ids: list[int]) -> None:
+    most = _longest(model)
+    if most is not None and len(ids) > most:
+        raise ValueError(f"the text has {len(ids)} tokens, but the model reads at most {most}")
+    known = getattr(getattr(model, "config", None), "vocab_size", None)
+    if isinstance(known, int) and max(ids) >= known:
+        raise ValueError(
+            f"the tokenizer gives the id {max(ids)}, but the model knows only {known} tokens: "
+            "do they belong together?"
+        )
+
+
 def _longest(model: nn.Module) -> int | None:
     config = getattr(model, "config", None)
     for name in ("max_position_embeddings", "max_len"):
         if isinstance(most := getattr(config, name, None), int):
-            return most
+            return most - _unused_positions(model)
     return None
+
+
+def _unused_positions(model: nn.Module) -> int:
+    """How many positions come before the first token's: RoBERTa counts from after its padding."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return 0 if module.padding_idx is None else module.padding_idx + 1
+    return 0
 
 
 @contextmanager

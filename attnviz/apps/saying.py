@@ -1,5 +1,6 @@
 """What a model says about a text, before and after its attention was changed."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,20 +14,22 @@ MASKS = 3  # masked words at most
 Rows = list[tuple[str, float, float]]  # what it is, before, after
 
 
-def kind_of(reading: Reading, vocabulary: Vocabulary) -> str:
+def kind_of(reading: Reading, vocabulary: Vocabulary, config: Any = None) -> str:
     """What a model's output means.
 
+    config: the model's, of which `vocab_size` is used; where there is none, the tokenizer's size.
     Returns "next token" or "masked words" for a score of each vocabulary entry at each token,
     "token labels" for scores of fewer labels there, "classes" for scores of the whole text,
     "similarity" for a vector at each token, or "" for anything else.
     """
     logits, states = _scores(reading.output), _states(reading.output)
-    if reading.output is states and states is not None and states.size(-1) >= vocabulary.size:
+    size = getattr(config, "vocab_size", None) or vocabulary.size
+    if reading.output is states and states is not None and states.size(-1) == size:
         logits = states  # a model of one's own, which returns its scores as they are
     if logits is not None and logits.ndim == 2:
         return "classes"
     if logits is not None and logits.ndim == 3:
-        if logits.size(-1) < vocabulary.size:
+        if logits.size(-1) < size:
             return "token labels"
         return "next token" if vocabulary.mask is None or _is_causal(reading) else "masked words"
     return "similarity" if states is not None else ""
@@ -45,28 +48,35 @@ def words(
     else:
         masked = [i for i, token in enumerate(ids) if token == vocabulary.mask][:MASKS]
         places = [(i, f"token {i}, {before.text.tokens[i]}") for i in masked]
-    return [
-        (title, _strongest(_logits(before)[i], _logits(after)[i], vocabulary.token))
-        for i, title in places
-    ]
+    old, new = _logits(before).softmax(-1), _logits(after).softmax(-1)
+    return [(title, _strongest(old[i], new[i], vocabulary.token)) for i, title in places]
 
 
-def labels(
-    before: Reading, after: Reading, names: dict[int, str], kind: str
-) -> list[tuple[str, Rows]]:
-    """Probabilities of the classes of the whole text, or the label of each token."""
+def labels(before: Reading, after: Reading, config: Any, kind: str) -> list[tuple[str, Rows]]:
+    """Probabilities of the classes of the whole text, or the label of each token.
+
+    config: the model's, with the names of its labels in `id2label`, or None.
+    A single score, as of a model that rates a text, is no probability and is given as it is;
+    labels that do not exclude one another (`problem_type`) have a probability each.
+    """
+    names = getattr(config, "id2label", None) or {}
+    several = getattr(config, "problem_type", None) == "multi_label_classification"
 
     def name(i: int) -> str:
         return names.get(i, f"class {i}")
 
     old, new = _logits(before), _logits(after)
+    if kind == "classes" and len(old) == 1:
+        return [("score", [(name(0), float(old), float(new))])]
+    old, new = (x.sigmoid() if several else x.softmax(-1) for x in (old, new))
     if kind == "classes":
         return [("class", _strongest(old, new, name))]
     rows = []
-    for token, was, now in zip(before.text.tokens, old.softmax(-1), new.softmax(-1), strict=True):
-        best = int(was.argmax())
-        rows.append((f"{token}: {name(best)}", float(was[best]), float(now[best])))
-    return [("label of each token, and its probability", rows)]
+    for token, was, now in zip(before.text.tokens, old, new, strict=True):
+        # the label before the edits; and the one after them, where it is another
+        best = dict.fromkeys([int(was.argmax()), int(now.argmax())])
+        rows += [(f"{token}: {name(i)}", float(was[i]), float(now[i])) for i in best]
+    return [("label of each token", rows)]
 
 
 def similarity(one: Reading, other: Reading) -> float:
@@ -74,9 +84,8 @@ def similarity(one: Reading, other: Reading) -> float:
     return float(F.cosine_similarity(_mean(one), _mean(other), dim=0))
 
 
-def _strongest(old: Tensor, new: Tensor, name: Any) -> Rows:
-    """The entries that are strongest before or after, by the larger of the two."""
-    old, new = old.softmax(-1), new.softmax(-1)
+def _strongest(old: Tensor, new: Tensor, name: Callable[[int], str]) -> Rows:
+    """The entries that are strongest before or after, by the larger of the two probabilities."""
     best = torch.maximum(old, new).topk(min(SHOWN, len(old))).indices.tolist()
     return [(name(i), float(old[i]), float(new[i])) for i in best]
 
@@ -102,5 +111,6 @@ def _states(output: Any) -> Tensor | None:
 
 
 def _is_causal(reading: Reading) -> bool:
-    weights = reading.seen[0].tile(slice(0, 1), slice(1, None))
-    return not weights.any()
+    """Whether no token attends to a later one, as far as the first few show."""
+    weights = reading.seen[0].tile(slice(0, 8), slice(None))
+    return not weights.triu(1).any()

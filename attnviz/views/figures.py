@@ -20,6 +20,8 @@ DIVERGING = "PuOr_r"  # from less to more, safe for colour-blind readers too
 _CELL, _LABEL, _MOST = 0.24, 0.17, 7.0  # inches: a cell, the height of a label, the longer side
 _LONGEST = 24  # characters of a label
 _THUMBNAIL = 24  # queries and keys of a head among many
+_PAIR = (("before", -0.2, "#b5b5b5"), ("after", 0.2, "#31688e"))  # name, place, colour of a bar
+_BARS = 16  # of what a model says, in one list
 
 
 def palette(name: str = COLOR_MAP) -> bytes:
@@ -106,23 +108,33 @@ def explore_figure(
     cells: (rows, columns), as for `heatmap_figure`.   says: titles with rows (what, before, after).
     """
     wide, high = _figure_size((len(tokens), len(tokens)))
-    figure = Figure(figsize=(wide + 3.4, max(high, 2.6)), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(wide, 3.4))
-    _draw(left, cells, tokens, tokens, title)
-    rows = [row for _, rows in says for row in rows][:16]
-    right.axis("off")
-    if not rows:
-        return figure
-    right.axis("on")
-    places = np.arange(len(rows))
-    right.barh(places - 0.2, [row[1] for row in rows], 0.36, color="#b5b5b5", label="before")
-    right.barh(places + 0.2, [row[2] for row in rows], 0.36, color="#31688e", label="after")
-    right.set_yticks(places, [plain(_shorten(row[0])) for row in rows], fontsize=9)
-    right.set_ylim(len(rows) - 0.4, -0.6)
-    right.set_title(plain(says[0][0]), fontsize=10)
-    right.legend(fontsize=8, frameon=False)
-    right.spines[["top", "right"]].set_visible(False)
+    size = (wide + 3.4, max(high, 2.6, 1.8 * len(says)))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.add_gridspec(max(1, len(says)), 2, width_ratios=(wide, 3.4))
+    _draw(figure.add_subplot(grid[:, 0]), cells, tokens, tokens, title)
+    for i, (what, rows) in enumerate(says):
+        names = _draw_bars(figure.add_subplot(grid[i, 1]), what, rows)
+        if i == 0:
+            figure.legend(handles=names, loc="outside lower right", ncols=2, frameon=False)
     return figure
+
+
+def _draw_bars(ax: Axes, title: str, rows: Sequence[tuple[str, float, float]]) -> list:
+    """Numbers before and after, a pair of bars for each row; returns what a legend names."""
+    some = rows[:_BARS]
+    places = np.arange(len(some))
+    bars = [
+        ax.barh(places + shift, [row[column] for row in some], 0.36, color=color, label=name)
+        for column, (name, shift, color) in enumerate(_PAIR, 1)
+    ]
+    ax.set_yticks(places, [plain(_shorten(row[0])) for row in some], fontsize=9)
+    ax.set_ylim(len(some) - 0.4, -0.6)
+    left_out = f" (the first {_BARS} of {len(rows)})" if len(rows) > _BARS else ""
+    ax.set_title(plain(title) + left_out, fontsize=10)
+    ax.locator_params(axis="x", nbins=4)
+    ax.tick_params(axis="x", labelsize=9)
+    ax.spines[["top", "right"]].set_visible(False)
+    return bars
 
 
 def _draw(

@@ -1,5 +1,5 @@
 // Many heads as thumbnails on one canvas: point at them, walk among them, choose one.
-import { clamp, make, onTheme, paint, pool, readBytes, takesKeys } from "./common.js";
+import { clamp, largestOf, make, onTheme, paint, pool, readBytes, takesKeys } from "./common.js";
 
 const SMALLEST = 14, LARGEST = 44, SPACE = 3, LEFT = 36, TOP = 30, NAME = 13, NAMED = 26; // CSS pixels
 
@@ -12,7 +12,7 @@ export function makeGrid(parent, { choose, point, label }) {
   takesKeys(canvas, label);
   let perLayer = [], order = [], ranked = false; // how many heads a layer has; the heads as shown; whether they are sorted
   let roots, rows, columns, most, palette; // one byte a weight, the size of a thumbnail, the largest
-  let side = LARGEST, across = 1, room = 900; // the size of a thumbnail, and how many stand side by side
+  let side = LARGEST, across = 1, room = 900, tall = Infinity; // the size of a thumbnail, how many stand side by side, the space
   let pointed = null, open = { layer: null, head: null }, marks = [], painted = null;
 
   const left = () => (ranked ? 2 : LEFT), top = () => (ranked ? 2 : TOP);
@@ -23,7 +23,8 @@ export function makeGrid(parent, { choose, point, label }) {
 
   function layOut() {
     across = Math.max(...perLayer);
-    side = clamp(Math.floor((room - left()) / across) - SPACE, SMALLEST, LARGEST);
+    const high = ranked ? Infinity : Math.floor((tall - top()) / perLayer.length);
+    side = clamp(Math.min(Math.floor((room - left()) / across), high) - SPACE, SMALLEST, LARGEST);
     if (ranked) {
       side = Math.max(side, NAMED); // room for the name below
       across = Math.max(1, Math.min(across, Math.floor((room - left()) / pitchX())));
@@ -95,14 +96,16 @@ export function makeGrid(parent, { choose, point, label }) {
     const [x, y] = corner(i);
     context.fillStyle = "rgb(0 0 0 / 55%)";
     context.fillRect(x, y, side, side);
-    Object.assign(context, { fillStyle: "#fff", font: `700 ${Math.min(12, side * 0.5)}px sans-serif` });
+    Object.assign(context, { fillStyle: "#fff", font: `700 ${clamp(side * 0.5, 9, 12)}px sans-serif` });
     context.fillText(mark.text, x + side / 2, y + side / 2, side);
   }
   const thumbnail = ({ index }) => roots.subarray(index * rows * columns, (index + 1) * rows * columns);
-  const findMost = () => { most = roots.reduce((a, b) => Math.max(a, b), 1); };
+  const findMost = () => { most = largestOf(roots, 1); };
 
   function pointAt(i) {
-    pointed = i === null || i < 0 ? null : i;
+    const next = i === null || i < 0 ? null : i;
+    if (next === pointed) return;
+    pointed = next;
     draw();
     point(pointed === null ? null : order[pointed]);
   }
@@ -128,9 +131,10 @@ export function makeGrid(parent, { choose, point, label }) {
 
   return {
     canvas,
-    // heads: all of them as [{ layer, head, index }], in the order to show; sorted: by something else than their place
-    arrange(heads, counts, sorted, width) {
-      [order, perLayer, ranked, room] = [heads, counts, sorted, width];
+    // heads: all of them as [{ layer, head, index }], in the order to show; sorted: by something else than their place;
+    // width, height: the space, which the grid leaves only where thumbnails would be too small
+    arrange(heads, counts, sorted, width, height = Infinity) {
+      [order, perLayer, ranked, room, tall] = [heads, counts, sorted, width, height];
       pointed = null;
       return layOut();
     },
