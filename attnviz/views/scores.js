@@ -1,7 +1,7 @@
 // Attention weights taken apart: query times key in each dimension, the score, the mask, the softmax.
 import { clamp, make, onTheme, questions, readFloats, soon, tableButton, takesKeys, writeTable } from "./common.js";
 
-const LINE = 28, LABELS = [120, 168], NUMBER = 56, WEIGHT = 104, BETWEEN = 12, SCROLLBAR = 16; // CSS pixels
+const LINE = 28, LABELS = [120, 168], NUMBER = 56, WEIGHT = 104, BETWEEN = 12, EDGE = 6, SCROLLBAR = 16; // CSS pixels
 const DIMENSION = [1, 24], NARROWEST = 96, TOKEN_LINE = 25; // the width of a dimension; of a column of vectors
 const NEIGHBOURS = 96; // tokens to choose the query from, around the one that is chosen
 const POINT_AT = "Point at a key or at a bar, or focus the keys and use the arrow keys: up and down for the key, left and right for the dimension. Click or Enter selects a key, Esc lets it go.";
@@ -45,7 +45,7 @@ function render({ model, el }) {
   const body = make(plot, "div", "attnviz-keys");
   const canvas = make(body, "canvas", "attnviz-bars");
   const lines = make(body, "div");
-  const bands = [make(plot, "div", "attnviz-band"), make(body, "div", "attnviz-band")];
+  const bands = [head, body, body].map((parent) => make(parent, "div", "attnviz-band")); // over q, k and q ∘ k
   const readout = make(root, "div", "attnviz-readout");
   readout.setAttribute("aria-live", "polite");
   const foot = make(root, "div", "attnviz-foot");
@@ -181,12 +181,12 @@ function render({ model, el }) {
     const label = LABELS[root.clientWidth > 900 ? 1 : 0];
     left = label + BETWEEN;
     const numbers = columns.length * (NUMBER + BETWEEN) + WEIGHT;
-    const room = ((root.clientWidth || 900) - left - numbers - 2 * BETWEEN - SCROLLBAR) / 2;
+    const room = ((root.clientWidth || 900) - left - numbers - 2 * BETWEEN - EDGE - SCROLLBAR) / 2;
     size = clamp(room / shown.d, ...DIMENSION);
     const wide = Math.max(NARROWEST, size * shown.d);
     const widths = [label, wide, wide, ...columns.map(() => NUMBER), WEIGHT];
     plot.style.setProperty("--attnviz-columns", widths.map((w) => `${w}px`).join(" "));
-    plot.style.width = `${left + 2 * (wide + BETWEEN) + numbers}px`;
+    plot.style.width = `${left + 2 * (wide + BETWEEN) + numbers + EDGE}px`;
     body.style.height = `${LINE * shown.keys.length}px`;
     const setSize = (node, width, height) => {
       const dpr = window.devicePixelRatio || 1;
@@ -277,7 +277,7 @@ function render({ model, el }) {
     });
     bands.forEach((band, i) => {
       band.hidden = dimension === null;
-      Object.assign(band.style, { left: `${left + i * secondAt() + (dimension ?? 0) * size}px`, width: `${size}px` });
+      Object.assign(band.style, { left: `${left + (i === 2 ? secondAt() : 0) + (dimension ?? 0) * size}px`, width: `${size}px` });
     });
     readout.replaceChildren();
     if (line === null && dimension === null) readout.textContent = POINT_AT;
