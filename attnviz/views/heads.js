@@ -72,7 +72,7 @@ function render({ model, el }) {
   function layOut() {
     const room = root.clientWidth || 900;
     across = Math.max(...perLayer);
-    const wanted = room > 740 ? room * 0.48 : room - 8; // the open head beside it, or below
+    const wanted = room > 740 ? Math.max(300, room * 0.42) : room - 8; // the open head beside it, or below
     side = clamp(Math.floor((wanted - left()) / across) - SPACE, SMALLEST, LARGEST);
     if (!natural()) {
       side = Math.max(side, 26); // room for the name below

@@ -8,7 +8,7 @@ const SETTLED = 80; // milliseconds without zooming before a closer look
 const TABLE_ROWS = 200;
 const DECADES = 4; // of the logarithmic scale
 const HINT = "Point at a cell, or focus the picture and use the arrow keys. Click or Enter pins a row, Esc lets it go.";
-const ZOOM_HINT = " Zoom with the wheel or + and −, 0 shows all, drag to move.";
+const ZOOM_HINT = " Wheel, + and − zoom, 0 shows all, a drag moves.";
 
 const readCells = ({ rows, columns, values, exact }) =>
   ({ rows, columns, values: exact ? readFloats(values) : readRoots(values), rounded: !exact });
@@ -330,6 +330,7 @@ export function makeMatrix(parent, { ask, select, setColors }) {
 
   // Two digits of a weight that is like all others: the longer the text, the smaller the weights.
   const decimals = () => clamp(Math.ceil(Math.log10(keys.length)) + 1, 3, 6);
+  const inShort = (weight) => weight.toFixed(weight > 0 && weight < 0.1 ? decimals() - 1 : 2);
   const digits = (weight) => {
     const text = weight.toFixed(decimals());
     if (!data.range || Number(text) === 0) return text.replace("-", "");
@@ -359,7 +360,7 @@ export function makeMatrix(parent, { ask, select, setColors }) {
     strongest(pinnedRow.weights, 3).forEach((key, i) => {
       if (i) line.append(" · ");
       make(line, "bdi", "", keys[key]);
-      line.append(` ${digits(pinnedRow.weights[key])}`);
+      line.append(`\u00a0${digits(pinnedRow.weights[key])}`);
     });
   }
   const strongest = (weights, n) =>
@@ -474,9 +475,9 @@ export function makeMatrix(parent, { ask, select, setColors }) {
   // --- from the view around ---------------------------------------------------------------------
 
   function changed() {
-    legendMax.textContent = data.range ? digits(largest) : scale === "row" ? "its row's largest" : largest.toFixed(decimals() - 1);
+    legendMax.textContent = data.range ? digits(largest) : scale === "row" ? "its row's largest" : inShort(largest);
     legendMin.textContent = data.range ? `change of weight ${digits(lowest)}` : scale === "log" ? `weight ${(largest / 10 ** DECADES).toPrecision(1)}` : "weight 0";
-    thresholdText.textContent = threshold.toFixed(decimals() - 1);
+    thresholdText.textContent = inShort(threshold);
     draw();
     table.refresh();
   }
