@@ -28,7 +28,7 @@ seen = [
     for i in range(3)
 ]
 long = flow(seen, [f"t{{i}}" for i in range({LONG})])
-sharp = np.stack([np.eye(4), np.eye(4)[::-1]])
+sharp = np.stack([np.eye(4), np.roll(np.eye(4), 1, axis=1)])  # itself, the next
 cross = flow([sharp], ["<b>x</b>", "&lt;", "<img src=x>", "a  b"], ["<i>", "q", "<u>k</u>", "猫"])
 display(view, long, cross)
 """
@@ -143,9 +143,9 @@ def test_lines_have_the_colours_of_their_heads_and_lead_where_they_should(notebo
     cross = Flow(notebook.page, 2)
     row = cross.canvas.evaluate("canvas => canvas.clientHeight / 4")
     for token in range(4):
-        for head, to in [(0, token), (1, 3 - token)]:
+        for head, to in [(0, token), (1, (token + 1) % 4)]:
             shift = (head - 0.5) * 0.4 * row  # side by side
-            for x, place in [(0, token), (1, to)]:
+            for x, place in [(0, token), (0.5, (token + to) / 2), (1, to)]:
                 *color, alpha = cross.canvas.evaluate(COLOR_AT, [x, (place + 0.5) * row + shift])
                 assert alpha > 200
                 assert color == pytest.approx(COLORS[head], abs=8)
