@@ -10,26 +10,32 @@ __version__ = version("attnviz")
 
 _HOME = {  # public name: the module that defines it
     "ExploreView": "attnviz.apps",
+    "FlowView": "attnviz.views.flow",
     "HeadsView": "attnviz.views.heads",
     "HeatmapView": "attnviz.views.heatmap",
+    "OverlayView": "attnviz.views.overlay",
+    "ScoresView": "attnviz.views.scores",
     "about": "attnviz.machine",
     "capture": "attnviz.seeing",
     "device": "attnviz.machine",
     "edit": "attnviz.seeing",
     "explore": "attnviz.apps",
+    "flow": "attnviz.views.flow",
     "heads": "attnviz.views.heads",
     "heatmap": "attnviz.views.heatmap",
     "mask": "attnviz.seeing",
     "off": "attnviz.seeing",
     "only": "attnviz.seeing",
+    "overlay": "attnviz.views.overlay",
     "plot_heatmap": "attnviz.views.figures",
     "rollout": "attnviz.seeing",
+    "scores": "attnviz.views.scores",
     "seed": "attnviz.machine",
     "show": "attnviz.views.figures",
     "temperature": "attnviz.seeing",
     "uniform": "attnviz.seeing",
 }
-_ROOMS = ("apps", "layers", "lessons", "models", "seeing", "views")
+_ROOMS = ("apps", "data", "layers", "lessons", "models", "seeing", "training", "views")
 
 __all__ = [*_HOME, *_ROOMS]
 

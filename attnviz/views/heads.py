@@ -14,22 +14,12 @@ from attnviz.views.figures import heads_figure
 from attnviz.views.heatmap import SIDE, ColouredView, closer_look, overview
 from attnviz.views.inputs import check_labels
 from attnviz.views.measures import measures
-from attnviz.views.source import (
-    BLOCK,
-    check_head,
-    check_layers,
-    check_one_size,
-    compress,
-    edges,
-    shrink_columns,
-    shrink_rows,
-)
+from attnviz.views.source import check_head, check_layers, check_one_size
+from attnviz.views.thumbnails import Thumbnails
 from attnviz.views.view import Answer, check_selection
 
-THUMBNAIL = 64  # queries and keys of a thumbnail
-ALL_THUMBNAILS = 600_000  # bytes: fewer queries and keys where there are many heads
-AT_ONCE = 2**26  # weights worked out before the view opens; of more, a sample is taken first
-MEASURED = 2**23  # weights that the measures are taken from
+MEASURED = 2**23  # weights that the measures are taken from,
+FEWEST = 32  # and at least so many queries
 PAGE_HEADS = 40_000_000  # bytes of all heads in a saved page, before compression
 PAGE_THUMBNAIL = 44  # queries and keys of a thumbnail there, where the heads themselves are at hand
 
@@ -76,7 +66,6 @@ class HeadsView(ColouredView):
             heads=[layer.heads for layer in self._layers],
         )
         self._look_at_all()
-        self._unread = list(self._chunks()) if self.sampled > 1 else []
         if max(self._shape) <= SIDE:
             self.cells = overview(self._layers[0], 0, SIDE)
         self.selection = {"layer": 0, "head": 0}
@@ -89,30 +78,22 @@ class HeadsView(ColouredView):
 
     def figure(self) -> Figure:
         """All heads as thumbnails, in the order of the layers, as a matplotlib figure."""
-        return heads_figure(np.split(self._weights(), np.cumsum(self.heads)[:-1]), self.title)
+        return heads_figure(self._small.weights, self.title)
 
     # --- thumbnails and measures --------------------------------------------------------------
 
     def _look_at_all(self) -> None:
-        """Make the thumbnails and take the measures, from all queries or from a sample."""
-        n_queries, n_keys = self._shape
-        side = min(THUMBNAIL, isqrt(ALL_THUMBNAILS // sum(self.heads)))
-        self._size = min(side, n_queries), min(side, n_keys)
-        everything = sum(self.heads) * n_queries * n_keys
-        step = 1 if everything <= AT_ONCE else n_queries // self._size[0]
-        places = np.arange(step // 2, n_queries, step)
-        coarse = max(1, sum(self.heads) * len(places) * n_keys // MEASURED)
-        coarse = min(coarse, max(1, len(places) // 32))  # at least 32 queries
-        thumbnails, taken = [], []
-        for layer in self._layers:
-            rows = layer.rows(slice(None), slice(step // 2, None, step))
-            small, _ = shrink_rows(rows, places, n_queries, self._size[0])
-            thumbnails.append(shrink_columns(small, self._size[1]))
-            some = slice(None, None, coarse)
+        """Make the thumbnails, and take the measures from the rows that are read for them."""
+        taken = []
+
+        def measure(rows: np.ndarray, places: np.ndarray) -> None:
+            weights = sum(self.heads) * len(places) * self._shape[1]
+            step = max(1, min(weights // MEASURED, len(places) // FEWEST))
+            some = slice(None, None, step)
             taken.append(measures(rows[:, some], places[some], self.key_tokens, same=self._same))
-        self._roots = np.frombuffer(compress(np.concatenate(thumbnails)), np.uint8).copy()
-        self._roots = self._roots.reshape(-1, *self._size)  # (heads of all layers, row, column)
-        self.sampled, self.measured_on = step, len(places[::coarse])
+            self.measured_on = len(places[some])
+
+        self._small = Thumbnails(self._layers, measure)
         self.measured = {
             name: np.concatenate([t[name] for t in taken]).astype("<f4").tobytes()
             for name in taken[0]
@@ -120,47 +101,16 @@ class HeadsView(ColouredView):
         self._send_thumbnails()
 
     def _send_thumbnails(self) -> None:
-        self.thumbnails = _as_numbers(self._roots)
+        self.thumbnails, self.sampled = self._small.numbers(), self._small.step
 
-    def _weights(self) -> np.ndarray:
-        return (self._roots / np.float32(255)) ** 2
-
-    def _chunks(self) -> Iterator[tuple[int, int, int]]:
-        """Pieces of thumbnails that are worked out in a moment: layer, first row, end."""
-        borders = edges(self._shape[0], self._size[0])
-        for layer in range(len(self._layers)):
-            most = BLOCK // (self.heads[layer] * self._shape[1])
-            first = 0
-            while first < self._size[0]:
-                end = max(
-                    first + 1, int(np.searchsorted(borders, borders[first] + most, "right")) - 1
-                )
-                yield layer, first, end
-                first = end
-
-    def _read_chunk(self) -> Answer:
+    def _read_more(self) -> Answer:
         """Make one more piece of the thumbnails exact; once they all are, send them as a whole."""
-        if not self._unread:
+        if not self._small.left:
             return {"done": True}, []
-        n, first, end = self._unread[0]
-        layer, borders = self._layers[n], edges(self._shape[0], self._size[0])
-        part = np.zeros((layer.heads, end - first, self._size[1]), np.float32)
-        for start, rows in layer.blocks(slice(None), borders[first], borders[end]):
-            places = np.arange(start, start + rows.shape[1])
-            small, at = shrink_rows(rows, places, self._shape[0], self._size[0])
-            here = slice(at - first, at - first + small.shape[1])
-            part[:, here] = np.maximum(part[:, here], shrink_columns(small, self._size[1]))
-        start = sum(self.heads[:n])
-        roots = np.frombuffer(compress(part), np.uint8).reshape(part.shape)
-        self._roots[start : start + layer.heads, first:end] = roots
-        del self._unread[0]  # only now: reading may fail
-        if not self._unread:
-            self.sampled = 1
+        place, data = self._small.read_piece()
+        if not self._small.left:
             self._send_thumbnails()
-        answer = {"done": not self._unread, "left": len(self._unread)}
-        return answer | {"start": start, "heads": layer.heads, "first": first, "end": end}, [
-            roots.tobytes()
-        ]
+        return {"done": not self._small.left, "left": self._small.left} | place, [data]
 
     # --- what the page asks -------------------------------------------------------------------
 
@@ -186,7 +136,7 @@ class HeadsView(ColouredView):
 
     def _answer(self, question: dict[str, Any]) -> Answer:
         if "refine" in question:
-            return self._read_chunk()
+            return self._read_more()
         if "open" in question:
             layer, head = question["open"]
             return _as_answer(overview(self._layers[layer], head, SIDE))
@@ -194,12 +144,9 @@ class HeadsView(ColouredView):
         return closer_look(self._layers[layer], head, question)
 
     def _page_state(self) -> dict[str, Any]:
-        while self._unread:
-            self._read_chunk()
-        rows, columns = (min(n, PAGE_THUMBNAIL) for n in self._size)
-        small, _ = shrink_rows(self._roots, np.arange(self._size[0]), self._size[0], rows)
-        thumbnails = _as_numbers(shrink_columns(small, columns))
-        return {"cells": {}, "thumbnails": thumbnails, "sampled": 1}
+        while self._small.left:
+            self._read_more()
+        return {"cells": {}, "thumbnails": self._small.numbers(PAGE_THUMBNAIL), "sampled": 1}
 
     def _page_answers(self) -> Iterator[tuple[dict[str, Any], Answer]]:
         side = min(SIDE, isqrt(PAGE_HEADS // sum(self.heads)))
@@ -213,12 +160,6 @@ class HeadsView(ColouredView):
     def __repr__(self) -> str:
         n = f"{len(self.heads)} layers, {sum(self.heads)} heads"
         return f"HeadsView({n}, {self._shape[0]} queries × {self._shape[1]} keys)"
-
-
-def _as_numbers(roots: np.ndarray) -> dict[str, Any]:
-    """Roots (head, row, column) as they go to the page, all heads below one another."""
-    _, rows, columns = roots.shape
-    return {"rows": rows, "columns": columns, "exact": False, "values": roots.tobytes()}
 
 
 def _as_answer(cells: dict[str, Any]) -> Answer:

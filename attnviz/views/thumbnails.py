@@ -55,10 +55,12 @@ class Thumbnails:
         """How many pieces are not exact yet."""
         return len(self._unread)
 
-    def numbers(self) -> dict[str, Any]:
-        """As they go to the page: see `attnviz.views.heatmap.numbers`."""
-        rows, columns = self.size
-        return {"rows": rows, "columns": columns, "exact": False, "values": self.roots.tobytes()}
+    def numbers(self, side: int = SIDE) -> dict[str, Any]:
+        """As they go to the page, at most side × side (see `attnviz.views.heatmap.numbers`)."""
+        rows, columns = (min(n, side) for n in self.size)
+        roots, _ = shrink_rows(self.roots, np.arange(self.size[0]), self.size[0], rows)
+        values = np.ascontiguousarray(shrink_columns(roots, columns)).tobytes()
+        return {"rows": rows, "columns": columns, "exact": False, "values": values}
 
     def read_piece(self) -> tuple[dict[str, int], bytes]:
         """Make one more piece exact, in a moment.
@@ -66,7 +68,7 @@ class Thumbnails:
         Returns where it is (the first of the heads, how many of them, the first row and the one
         after the last) and its bytes, (head, row, column).
         """
-        n, first, end = self._unread.pop(0)
+        n, first, end = self._unread[0]
         layer, borders = self._layers[n], edges(self._shape[0], self.size[0])
         piece = np.zeros((layer.heads, end - first, self.size[1]), np.float32)
         for start, rows in layer.blocks(slice(None), borders[first], borders[end]):
@@ -77,6 +79,7 @@ class Thumbnails:
         self.roots[start : start + layer.heads, first:end] = np.frombuffer(data, np.uint8).reshape(
             piece.shape
         )
+        del self._unread[0]  # only now: reading may fail
         if not self._unread:
             self.step = 1
         return {"start": start, "heads": layer.heads, "first": first, "end": end}, data
