@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ class View(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **kwargs: object) -> tuple[dict, dict]:
         data, metadata = super()._repr_mimebundle_(**kwargs)
-        data["image/png"] = png(self.figure(), dpi=100)
+        with suppress(RuntimeError):  # of a record that was freed: the live view says so
+            data["image/png"] = png(self.figure(), dpi=100)
         return data, metadata
 
 

@@ -277,6 +277,9 @@ class TestAVisionTransformer:
         view.selection = {"query": 3}
         with pytest.raises(RuntimeError, match="was freed"):
             view.figure()
+        data, _ = view._repr_mimebundle_()  # shown again: alive, without a still picture
+        assert "application/vnd.jupyter.widget-view+json" in data
+        assert "image/png" not in data
 
     def test_that_was_freed_still_draws_what_was_asked_for(self, seen):
         view = overlay(seen, picture(32, 32), 8)
