@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnviz.seeing.record import AttentionRecord, Change, attention_weights, changed_head
+from attnviz.seeing.scores import Scores
 
 
 def as_four(tensor: Tensor, heads: int | None = None) -> Tensor:
@@ -120,11 +121,13 @@ class WrittenOut:
     undropped: the weights before dropout, when dropout has been on them.
     heads:     how many heads were folded into the batch, if they were.
     record:    what was recorded of them, once they have met the values.
+    scores:    what the softmax was given, as far as that is known, until then.
     """
 
     undropped: Tensor | None = None
     heads: int | None = None
     record: AttentionRecord | None = None
+    scores: Scores | None = None
 
     def carry_over(self, changed: Tensor, weights: Tensor) -> Tensor:
         """Changed weights in the form of the old, under the dropout that the old went through."""

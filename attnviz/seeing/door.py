@@ -12,7 +12,7 @@ import types
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any, Protocol
 
@@ -23,13 +23,14 @@ from torch.overrides import TorchFunctionMode
 
 from attnviz.seeing.calls import FusedCall, WrittenOut, as_four, einsum_order, kind_of
 from attnviz.seeing.record import AttentionRecord, Change, apply_changes
+from attnviz.seeing.trail import PRODUCTS, Trail
 
 _SOFTMAX = {torch.softmax, F.softmax, Tensor.softmax, torch.special.softmax}
 _DROPOUT = {torch.dropout, F.dropout, torch.dropout_}
 _PRODUCT = {
     *(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.einsum),
 }
-_WATCHED = {F.scaled_dot_product_attention, F.multi_head_attention_forward, *_SOFTMAX}
+_WATCHED = {F.scaled_dot_product_attention, F.multi_head_attention_forward, *_SOFTMAX, *PRODUCTS}
 _WITH_FAST_PATH = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
 _VISIBLE = ("sdpa", "eager", None)  # what transformers may call a model's attention
 
@@ -76,13 +77,14 @@ class Door(TorchFunctionMode):
         self.stack: list[_Frame] = []
         self.multi_heads: list[tuple[int, str]] = []  # heads and kind of the running nn functions
         self.written: dict[int, tuple[weakref.ref, WrittenOut]] = {}
+        self.trail = Trail()
         self.pass_number, self.index = -1, 0
 
     def __torch_function__(
         self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        watched = func in _WATCHED or self.written
+        watched = func in _WATCHED or self.written or self.trail.known
         if not watched or not self.stack:
             return func(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
@@ -129,7 +131,8 @@ class Door(TorchFunctionMode):
         result = func(*args, **kwargs)
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if result.dim() >= 2 and dim in (-1, result.dim() - 1):
-            self._remember(result, WrittenOut())
+            scores = self.trail.recall(args[0] if args else kwargs.get("input"))
+            self._remember(result, WrittenOut(scores=scores))
         return result
 
     def _follow(self, func: Callable, args: tuple, kwargs: dict) -> Any:
@@ -139,7 +142,7 @@ class Door(TorchFunctionMode):
             operands = tuple(operands[0])
         weights = next((a for a in operands if self._recall(a)), None)
         if weights is None:
-            return func(*args, **kwargs)
+            return self.trail.run(func, args, kwargs)
         found = self._recall(weights)
         if func in _PRODUCT and (weights is operands[0] or func is torch.einsum):
             changed = self._at_the_values_of(func, args[0], operands, weights, found)
@@ -151,7 +154,7 @@ class Door(TorchFunctionMode):
             if undropped is None and func in _DROPOUT and result is not weights:
                 undropped = weights
             folded = weights.size(1) if (weights.dim(), result.dim()) == (4, 3) else found.heads
-            self._remember(result, WrittenOut(undropped, folded, found.record))
+            self._remember(result, replace(found, undropped=undropped, heads=folded))
         return result
 
     def _at_the_values_of(
@@ -163,11 +166,10 @@ class Door(TorchFunctionMode):
             order = einsum_order(equation, [t is weights for t in operands].index(True))
         if order is None or order == sorted(order):
             return self._at_the_values(found, weights)
-        turned = WrittenOut(
-            None if found.undropped is None else found.undropped.permute(order), None, found.record
-        )
+        undropped = None if found.undropped is None else found.undropped.permute(order)
+        turned = replace(found, undropped=undropped, heads=None)
         changed = self._at_the_values(turned, weights.permute(order))
-        found.record = turned.record
+        found.record, found.scores = turned.record, turned.scores
         return changed.permute([order.index(i) for i in range(len(order))])
 
     def _at_the_values(self, written: WrittenOut, weights: Tensor) -> Tensor:
@@ -177,7 +179,9 @@ class Door(TorchFunctionMode):
         four = as_four(undropped, heads)
         if written.record is None:
             changes = self._changes(four.size(1))
-            written.record = self._record(written_out=four.detach(), changes=changes)
+            made_of = written.scores.behind(four) if written.scores else {}
+            written.record = self._record(written_out=four.detach(), changes=changes, **made_of)
+            written.scores = None
             if self._with_gradients:
                 self._keep_in_graph(written.record, four)
             self._tell(written.record)
@@ -264,6 +268,7 @@ class Door(TorchFunctionMode):
             self.stack[-1].inner += frame.inner
         else:
             self.written.clear()
+            self.trail.known.clear()
         if not frame.inner and "attention" in type(module).__name__.lower():
             for listener in self.listeners:
                 listener.miss(self.paths[id(module)])

@@ -1,4 +1,7 @@
-"""One attention, as it happened: queries, keys and mask; weights are worked out when asked for."""
+"""One attention, as it happened: queries, keys and mask; weights are worked out when asked for.
+
+Where a model writes its weights out, they are kept as they are, beside the queries and keys.
+"""
 
 import math
 from collections.abc import Callable
@@ -20,13 +23,19 @@ class AttentionRecord:
     index: position among the attentions of its pass.   pass_number: which pass, from 0.
     path: the module that attended, such as "encoder.layer.3.attention.self".
     kind: "self" or "cross".   heads, n_queries, n_keys, batch_size: sizes.
+    query, key, mask, scale: softmax(query · key · scale, masked) are the weights, before any edit.
+        Of a model that writes its weights out, query and key are None where they were not found:
+        between the product of the two and the softmax there was a step that has no place here, such
+        as a tanh. What was found gives a few rows of the written weights, up to rounding.
+    written_out: the weights of such a model, or those in the graph; the record then answers from
+        these.
     """
 
     index: int
     pass_number: int
     path: str
     kind: str
-    query: Tensor | None = None  # (batch, heads, query, d_k); None with written_out weights
+    query: Tensor | None = None  # (batch, heads, query, d_k)
     key: Tensor | None = None  # (batch, heads or fewer, key, d_k)
     mask: Tensor | None = None  # bool or added to the scores, broadcasts to (batch, heads, q, k)
     is_causal: bool = False
