@@ -136,23 +136,40 @@ class NumberWords:
         """Token ids of numbers and their translations, padded with 0.
 
         languages: into which each number is translated; the only one when not given.
-        Returns source (batch, token) and target (batch, token), the target with [start] and [end].
+        Returns source (batch, token) and target (batch, token), int64, the target with [start] and
+        [end].
+        Raises ValueError for a language that these vocabularies do not have, for none when there
+        are several, or when there are not as many languages as numbers.
         """
-        languages = [self.languages[0]] * len(numbers) if languages is None else languages
-        pairs = list(zip(numbers, languages, strict=True))
+        if languages is None:
+            languages = [self._language(None)] * len(numbers)
+        if len(languages) != len(numbers):
+            raise ValueError(f"{len(numbers)} numbers, but {len(languages)} languages")
+        pairs = [(n, self._language(x)) for n, x in zip(numbers, languages, strict=True)]
         source = [self._encode_source(n, language) for n, language in pairs]
         target = [self._encode_target(n, language) for n, language in pairs]
         return _pad(source), _pad(target)
 
     def read(self, ids: Sequence[int], language: str | None = None) -> str:
-        """The words that target ids say, up to [end]."""
-        pieces = []
+        """The words that target ids say, up to [end].
+
+        language: in which they are; the only one when not given.
+        Raises ValueError as `batch`.
+        """
+        language, pieces = self._language(language), []
         for i in ids:
             if i == self.end:
                 break
             if i not in (0, self.start):
                 pieces.append(self.target[i])
-        return join(pieces, language or self.languages[0])
+        return join(pieces, language)
+
+    def _language(self, language: str | None) -> str:
+        if language is None and len(self.languages) == 1:
+            return self.languages[0]
+        if language not in self.languages:
+            raise ValueError(f"language must be one of {self.languages}, got {language!r}")
+        return language
 
     def _encode_source(self, number: int, language: str) -> list[int]:
         tag = [self._source_ids[f"[{language}]"]] if self._tags else []
@@ -172,4 +189,5 @@ def _pieces_of(language: str) -> tuple[str, ...]:
 
 def _pad(rows: list[list[int]]) -> Tensor:
     longest = max(map(len, rows), default=0)
-    return torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    padded = [row + [0] * (longest - len(row)) for row in rows]
+    return torch.tensor(padded, dtype=torch.int64).reshape(len(rows), longest)

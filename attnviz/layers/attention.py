@@ -18,15 +18,16 @@ def attention_weights(
     query: (..., n_queries, d_k)   key: (..., n_keys, d_k)
     mask:  bool, True where a query may attend: (n_queries, n_keys) for all, or with as many
            dimensions as query, each of the full size or 1.
-    bias:  numbers added to the scores, such as `alibi`; broadcasts to them.
+    bias:  finite numbers added to the scores, such as `alibi`; broadcasts to them.
     Returns (..., n_queries, n_keys); every row sums to one, a row with nothing to see is zero.
-    Raises TypeError for a mask that is not bool, ValueError for shapes that do not fit.
+    Raises TypeError for a mask that is not bool or a bias that is, ValueError for shapes that do
+    not fit.
     Source: Vaswani et al. 2017, equation 1.
     """
     _check_query_and_key(query, key)
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))  # (..., query, key)
     if bias is not None:
-        scores = scores + bias
+        scores = scores + _to_add(bias, scores.shape, scores.dtype)
     if mask is None:
         return scores.softmax(-1)
     check_mask(mask, scores.shape)
@@ -76,6 +77,17 @@ def _for_heads(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
     return mask
 
 
+def _to_add(bias: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A bias in the dtype of scores of this shape, with their last two dimensions, or an error."""
+    if bias.dtype == torch.bool:
+        raise TypeError("bias must hold numbers to add to the scores, got torch.bool; give a mask")
+    bias, shape = torch.atleast_2d(bias), tuple(shape)
+    extra = len(shape) - bias.dim()
+    if extra < 0 or any(n not in (1, m) for n, m in zip(bias.shape, shape[extra:], strict=True)):
+        raise ValueError(f"bias must broadcast to {shape}, got {tuple(bias.shape)}")
+    return bias.to(dtype)
+
+
 def _merge(mask: Tensor | None, bias: Tensor | None) -> Tensor | None:
     """A mask and a bias as the one thing that the fused kernel takes."""
     if mask is None or bias is None:
@@ -90,7 +102,8 @@ class MultiHeadAttention(nn.Module):
     bias:    whether the projections add a bias.
     dropout: probability with which a weight is dropped in training, before it meets the values.
     rotary:  whether queries and keys are turned by their positions (see `rotate`).
-    Raises ValueError when n_heads does not divide d_model or dropout is not in [0, 1).
+    Raises ValueError when n_heads does not divide d_model, dropout is not in [0, 1), or a head has
+    an odd width and rotary is set.
     Source: Vaswani et al. 2017, section 3.2.2.
     """
 
@@ -111,6 +124,10 @@ class MultiHeadAttention(nn.Module):
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        if rotary and d_model // n_heads % 2:
+            raise ValueError(
+                f"rotary needs heads of even width, got d_model={d_model} and n_heads={n_heads}"
+            )
         self.d_model, self.n_heads = d_model, n_heads
         self.dropout, self.rotary = dropout, rotary
         self.qkv_proj = nn.Linear(d_model, 3 * d_model, bias=bias)  # rows: query, key, value
@@ -134,9 +151,10 @@ class MultiHeadAttention(nn.Module):
         mask:   bool, True where a query may attend: (query, key), (batch, query, key) or
                 (batch, heads, query, key); in the last two a dimension may be 1.
         need_weights: return the weights too; without them the fused kernel of torch is used.
-        bias:   added to the scores, such as `alibi`: broadcasts to (batch, heads, query, key).
+        bias:   finite numbers added to the scores, such as `alibi`; broadcasts to (batch, heads,
+                query, key).
         Returns (batch, query, d_model) and the weights (batch, heads, query, key) or None.
-        Raises ValueError or TypeError for inputs or a mask that do not fit.
+        Raises ValueError or TypeError for inputs, a mask or a bias that do not fit.
         """
         self._check_tokens("x", x)
         if memory is not None:
@@ -144,8 +162,9 @@ class MultiHeadAttention(nn.Module):
             if len(memory) != len(x):
                 raise ValueError(f"memory has batch size {len(memory)}, x has {len(x)}")
         query, key, value = self._project(x, memory)  # (batch, heads, token, d_k) each
-        if mask is not None:
-            mask = _for_heads(mask, (*query.shape[:-1], key.size(-2)))
+        scores = (*query.shape[:-1], key.size(-2))  # (batch, heads, query, key)
+        mask = None if mask is None else _for_heads(mask, scores)
+        bias = None if bias is None else _to_add(bias, scores, query.dtype)
         weights = None
         dropout = self.dropout if self.training else 0.0
         if need_weights:

@@ -59,8 +59,10 @@ def alibi(n_heads: int, n_queries: int, n_keys: int | None = None) -> Tensor:
     if n_heads < 1:
         raise ValueError(f"n_heads must be at least 1, got {n_heads}")
     n_keys = n_queries if n_keys is None else n_keys
-    if n_keys < n_queries:
-        raise ValueError(f"n_keys must be at least n_queries={n_queries}, got {n_keys}")
+    if not 0 <= n_queries <= n_keys:
+        raise ValueError(
+            f"n_keys must be at least n_queries, got n_queries={n_queries}, n_keys={n_keys}"
+        )
     queries = torch.arange(n_keys - n_queries, n_keys)
     distance = (queries[:, None] - torch.arange(n_keys)).abs()  # (query, key)
     return -_slopes(n_heads)[:, None, None] * distance

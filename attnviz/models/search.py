@@ -1,7 +1,10 @@
 """Finding a good target, one token after the other: greedily, or with a beam of candidates."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attnviz.models.transformer import PAD, Transformer
 
@@ -12,20 +15,22 @@ def greedy_search(model: Transformer, source: Tensor, start: int, end: int, max_
 
     source:  (batch, token).   start, end: ids of [start] and [end].
     max_len: the most tokens after [start].
+    Dropout is off meanwhile, also in a model that is being trained.
     Returns (batch, token) without [start], with [end] where it was reached, padded with 0.
     Raises ValueError when max_len is not positive or longer than the model.
     """
     _check_length(model, max_len)
-    memory, mask = model.encode(source)
-    target = torch.full((len(source), 1), start, device=source.device)
-    ended = torch.zeros(len(source), dtype=torch.bool, device=source.device)
-    for _ in range(max_len):
-        best = model.decode(target, memory, mask).logits[:, -1].argmax(-1)
-        best = best.masked_fill(ended, PAD)
-        target = torch.cat([target, best[:, None]], 1)
-        ended |= best == end
-        if ended.all():
-            break
+    with _evaluating(model):
+        memory, mask = model.encode(source)
+        target = torch.full((len(source), 1), start, device=source.device)
+        ended = torch.zeros(len(source), dtype=torch.bool, device=source.device)
+        for _ in range(max_len):
+            best = model.decode(target, memory, mask).logits[:, -1].argmax(-1)
+            best = best.masked_fill(ended, PAD)
+            target = torch.cat([target, best[:, None]], 1)
+            ended |= best == end
+            if ended.all():
+                break
     return target[:, 1:]
 
 
@@ -42,7 +47,7 @@ def beam_search(
     """Follow the most likely beginnings of a target side by side, and keep the best that end.
 
     source:  (token,) or (1, token), one source.   start, end, max_len: as in `greedy_search`.
-    width:   beginnings that are kept at each step.
+    width:   beginnings that are kept at each step; one, without a penalty, is greedy search.
     length_penalty: a target's log probability is divided by ((5 + length) / 6) to this power, as
              otherwise short ones win (Wu et al. 2016, equation 14).
     Returns at most width targets (ids with [end], without [start]) with their scores, best first;
@@ -55,28 +60,39 @@ def beam_search(
     source = source[None] if source.dim() == 1 else source
     if len(source) != 1:
         raise ValueError(f"beam search takes one source, got {len(source)}")
-    memory, mask = model.encode(source)
     beams: list[tuple[list[int], float]] = [([start], 0.0)]  # ids, log probability
     finished: list[tuple[list[int], float]] = []
-    for _ in range(max_len):
-        target = torch.tensor([ids for ids, _ in beams], device=source.device)
-        n = len(beams)
-        logits = model.decode(target, memory.expand(n, -1, -1), mask.expand(n, -1, -1)).logits
-        gained = logits[:, -1].float().log_softmax(-1)
-        total = gained + torch.tensor([p for _, p in beams], device=gained.device)[:, None]
-        best = total.flatten().topk(min(2 * width, total.numel()))  # half of them may end here
-        beams, candidates = [], zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        for p, place in candidates:
-            ids = [*target[place // total.size(1)].tolist(), place % total.size(1)]
-            if ids[-1] == end:
-                finished.append((ids, p))
-            elif len(beams) < width:
-                beams.append((ids, p))
-        if not beams or _cannot_be_beaten(finished, beams, width, length_penalty, max_len):
-            break
+    with _evaluating(model):
+        memory, mask = model.encode(source)
+        for _ in range(max_len):
+            beams, ended = _grow(model, beams, memory, mask, width, end)
+            finished += ended
+            if not beams or _cannot_be_beaten(finished, beams, width, length_penalty, max_len):
+                break
     finished = finished if len(finished) >= width else finished + beams
     scored = [(ids[1:], p / _penalty(len(ids) - 1, length_penalty)) for ids, p in finished]
     return sorted(scored, key=lambda one: -one[1])[:width]
+
+
+def _grow(
+    model: Transformer, beams: list, memory: Tensor, mask: Tensor, width: int, end: int
+) -> tuple[list, list]:
+    """The best beginnings that are one token longer, and those of the best that end with it."""
+    target = torch.tensor([ids for ids, _ in beams], device=memory.device)
+    n = len(beams)
+    logits = model.decode(target, memory.expand(n, -1, -1), mask.expand(n, -1, -1)).logits
+    gained = logits[:, -1].float().log_softmax(-1)
+    total = gained + torch.tensor([p for _, p in beams], device=gained.device)[:, None]
+    best = total.flatten().topk(min(2 * width, total.numel()))  # half of them may end here
+    longer, ended = [], []
+    candidates = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    for rank, (p, place) in enumerate(candidates):
+        ids = [*target[place // total.size(1)].tolist(), place % total.size(1)]
+        if ids[-1] != end:
+            longer.append((ids, p))
+        elif rank < width:  # a worse end is dropped, as a worse beginning is
+            ended.append((ids, p))
+    return longer[:width], ended
 
 
 def _cannot_be_beaten(
@@ -91,6 +107,18 @@ def _cannot_be_beaten(
         _penalty(max_len, length_penalty), _penalty(len(beams[0][0]), length_penalty)
     )
     return scores[-width] >= best
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Switch off dropout in a model, and on again where it was on."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _penalty(length: int, power: float) -> float:

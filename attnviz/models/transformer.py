@@ -20,7 +20,8 @@ class TransformerConfig:
     source_size, target_size: entries of the two vocabularies, the padding (id 0) included.
     max_len: the most tokens of a source or a target.
     pre_norm: LayerNorm before each branch instead of after it (see `EncoderBlock`).
-    Raises ValueError for sizes that are not positive, or a d_model that the heads do not divide.
+    Raises ValueError for sizes that are not positive, or a d_model that is odd or that the heads do
+    not divide.
     """
 
     source_size: int
@@ -38,6 +39,11 @@ class TransformerConfig:
         for name in sizes:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.d_model % self.n_heads or self.d_model % 2:
+            raise ValueError(
+                "d_model must be even and a multiple of n_heads, "
+                f"got d_model={self.d_model} and n_heads={self.n_heads}"
+            )
 
 
 class TransformerOutput(NamedTuple):
@@ -158,8 +164,14 @@ def translation_loss(logits: Tensor, target: Tensor, label_smoothing: float = 0.
     logits: (batch, token, target_size), from a target without its last token.
     target: (batch, token), the same target without its first.
     label_smoothing: the share of certainty that is spread over all entries.
+    Raises ValueError when the two do not hold the same tokens.
     Source: Vaswani et al. 2017, section 5.4 (label smoothing 0.1).
     """
+    if logits.dim() != 3 or logits.shape[:-1] != target.shape:
+        raise ValueError(
+            "logits must be (batch, token, target_size) and target (batch, token), "
+            f"got {tuple(logits.shape)} and {tuple(target.shape)}"
+        )
     return F.cross_entropy(
         logits.flatten(0, 1),
         target.flatten(),

@@ -19,6 +19,7 @@ def save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: 
     everything = {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "optimizer_class": type(optimizer).__name__,
         "random": random,
         "state": state,
     }
@@ -33,20 +34,34 @@ def save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: 
 def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Put a checkpoint into a model, its optimizer and the random generators; return its state.
 
-    Raises ValueError for a file that is no checkpoint, or one of another model or optimizer.
+    Raises ValueError for a file that is no checkpoint, or one of another model or optimizer; then
+    nothing has changed.
     """
+    names = ["model", "optimizer", "optimizer_class", "random", "state"]
     try:
         everything = torch.load(path, map_location="cpu", weights_only=True)
-        parts = [everything[name] for name in ("model", "optimizer", "random", "state")]
+        weights, moments, optimizer_class, random, state = (everything[name] for name in names)
     except Exception as error:  # torch raises whatever the broken file makes it stumble over
         raise ValueError(f"{path} is not a checkpoint that can be read: {error}") from error
-    weights, moments, random, state = parts
+    there, here = _shapes(weights), _shapes(model.state_dict())
+    for name in [*there, *here]:
+        if there.get(name) != here.get(name):
+            raise ValueError(
+                f"{path} is of another model: {name} is {there.get(name, 'missing')} in the file "
+                f"and {here.get(name, 'missing')} in the model"
+            )
+    if optimizer_class != type(optimizer).__name__:
+        raise ValueError(f"{path} is of another optimizer: {optimizer_class}")
     try:
-        model.load_state_dict(weights)
         optimizer.load_state_dict(moments)
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is of another model or optimizer: {error}") from error
+    except ValueError as error:  # parameters in other groups
+        raise ValueError(f"{path} is of another optimizer: {error}") from error
+    model.load_state_dict(weights)
     torch.set_rng_state(random["cpu"])
     if "cuda" in random and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(random["cuda"])
+        torch.cuda.set_rng_state_all(random["cuda"][: torch.cuda.device_count()])
     return state
+
+
+def _shapes(weights: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(part.shape) for name, part in weights.items()}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -70,21 +70,23 @@ def train(
     bf16:      compute the loss in bfloat16 where that is safe (autocast); weights stay float32.
     checkpoint: a file that is written every save_every seconds, at the end and on an interruption
                (Ctrl-C, or the kernel's stop button), and from which training goes on when it is
-               there.
+               there. A folder that is missing is made.
     after_step: called after each step with the steps done so far and the model.
     show:      a progress bar, and in a notebook a live plot of the loss.
-    Returns the history of all steps. An interruption ends it after the step at hand.
-    Raises ValueError when not exactly one of steps and seconds is given, when the loss is no number
-    any more (before the weights take harm), or for a checkpoint of another model.
+    Returns the history of all steps. An interruption ends it after the step at hand. The learning
+    rates are then what they were; the model is left in training mode.
+    Raises ValueError when not exactly one of steps and seconds is given, when the loss or its
+    gradient is no number any more (before the weights take harm), or for a file that is no
+    checkpoint of this model and optimizer.
     """
     _check_end(steps, seconds)
     device = next(model.parameters()).device
     path = None if checkpoint is None else Path(checkpoint)
     history = History()
-    if path is not None and path.exists():
-        history = History(**checkpoints.load(path, model, optimizer))
-    for group in optimizer.param_groups:
-        group.setdefault("full_lr", group["lr"])
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)  # fail now rather than after the training
+        if path.exists():
+            history = History(**checkpoints.load(path, model, optimizer))
     begun = time.perf_counter() - history.elapsed
     saved = time.perf_counter()
 
@@ -92,13 +94,17 @@ def train(
         done = history.step / steps if steps else (time.perf_counter() - begun) / seconds
         return min(1.0, done)
 
-    model.train()
-    with _Progress(show, history, steps, seconds) as told, _interruption() as interrupted:
+    with (
+        _full_rates_kept(optimizer),
+        _Progress(show, history, steps, seconds) as told,
+        _interruption() as interrupted,
+    ):
         while progress() < 1 and not interrupted.is_set():
             for group in optimizer.param_groups:
                 factor = 1.0 if schedule is None else schedule(progress())
                 group["lr"] = group["full_lr"] * factor
             batch = _moved(batch_of(history.step), device)
+            model.train()  # each time, as after_step may have evaluated it
             loss = _step(model, batch, loss_of, optimizer, clip, bf16, history.step)
             history.losses.append(loss)
             history.seconds.append(time.perf_counter() - begun)
@@ -110,8 +116,6 @@ def train(
                 saved = time.perf_counter()
         if path is not None:
             checkpoints.save(path, model, optimizer, asdict(history))
-    for group in optimizer.param_groups:
-        group["lr"] = group.pop("full_lr")
     return history
 
 
@@ -129,16 +133,20 @@ def _step(
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         loss = loss_of(model, batch)
     value = loss.item()
-    if not isfinite(value):
-        raise ValueError(
-            f"the loss became {value} at step {number}: a smaller learning rate may help"
-        )
+    _check_finite("loss", value, number)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    if clip is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), clip)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), inf if clip is None else clip)
+    _check_finite("gradient", norm.item(), number)
     optimizer.step()
     return value
+
+
+def _check_finite(name: str, value: float, number: int) -> None:
+    if not isfinite(value):
+        raise ValueError(
+            f"the {name} became {value} at step {number}: a smaller learning rate may help"
+        )
 
 
 def _check_end(steps: int | None, seconds: float | None) -> None:
@@ -156,7 +164,8 @@ def _moved(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, dict):
         return {name: _moved(part, device) for name, part in batch.items()}
     if isinstance(batch, list | tuple):
-        return type(batch)(_moved(part, device) for part in batch)
+        parts = [_moved(part, device) for part in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     return batch
 
 
@@ -187,6 +196,21 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
         self._plot.close(self._history)
+
+
+@contextmanager
+def _full_rates_kept(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Keep the learning rates beside what a schedule makes of them, and put them back at the end.
+
+    They are kept in the optimizer, and so in its checkpoints.
+    """
+    for group in optimizer.param_groups:
+        group.setdefault("full_lr", group["lr"])
+    try:
+        yield
+    finally:
+        for group in optimizer.param_groups:
+            group["lr"] = group.pop("full_lr")
 
 
 @contextmanager

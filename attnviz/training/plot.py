@@ -48,18 +48,21 @@ class LivePlot:
 
 
 def _html(history: "History") -> str:
-    """A curve of the loss, in grey each step and in colour the mean of its neighbours."""
+    """A curve of the loss, in grey each step and in colour the mean of the last ones."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 2.4), layout="constrained")
     ax = figure.add_subplot()
-    n, width = len(history.losses), max(1, len(history.losses) // 50)
-    smooth = [np.mean(history.losses[max(0, i - width) : i + 1]) for i in range(n)]
-    some, steps = slice(None, None, max(1, n // _POINTS)), range(1, n + 1)
-    ax.plot(steps[some], history.losses[some], color="#b0b0b0", linewidth=0.8)
-    ax.plot(steps[some], smooth[some], color="#31688e")
+    losses, n = np.array(history.losses), len(history.losses)
+    first = np.maximum(0, np.arange(n) - max(1, n // 50))  # of those that a mean is taken of
+    sums = np.concatenate([[0], losses.cumsum()])
+    smooth = (sums[1:] - sums[first]) / (np.arange(n) + 1 - first)
+    some = np.linspace(0, n - 1, min(n, _POINTS)).astype(int)
+    ax.plot(some + 1, losses[some], color="#b0b0b0", linewidth=0.8)
+    ax.plot(some + 1, smooth[some], color="#31688e")
     ax.set(xlabel="step", ylabel="loss")
-    ax.set_ylim(0, max(smooth) * 1.05)
+    low, high = min(0, smooth.min()), max(0, smooth.max())
+    ax.set_ylim(low * 1.05, high * 1.05 if low < high else 1)
     ax.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)

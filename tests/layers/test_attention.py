@@ -1,4 +1,7 @@
-"""Attention against torch's own: forward, gradients, masks, odd sizes, bfloat16."""
+"""Attention against torch's own: forward, gradients, masks, biases, odd sizes, bfloat16."""
+
+import itertools
+import math
 
 import pytest
 import torch
@@ -7,10 +10,12 @@ from torch import nn
 
 from attnviz.layers import (
     MultiHeadAttention,
+    alibi,
     attention_weights,
     causal_mask,
     combine_masks,
     padding_mask,
+    rotate,
     scaled_dot_product_attention,
 )
 
@@ -277,3 +282,136 @@ class TestMultiHeadAttention:
             mine(x, mask=torch.ones(5, 3, 3, dtype=torch.bool), need_weights=need_weights)
         with pytest.raises(TypeError, match=r"mask must be a bool tensor.*list"):
             mine(x, mask=[[True] * 3] * 3, need_weights=need_weights)
+
+
+def shapes_of_a_bias(batch, n_heads, n_queries, n_keys):
+    full = (batch, n_heads, n_queries, n_keys)
+    for dimensions in range(5):
+        yield from itertools.product(*((1, n) for n in full[4 - dimensions :]))
+
+
+class TestBias:
+    @pytest.mark.parametrize("seed", SEEDS)
+    @pytest.mark.parametrize("mask", ["none", "causal"])
+    @pytest.mark.parametrize("need_weights", [False, True])
+    def test_output_weights_and_gradients_are_those_of_torch(self, seed, mask, need_weights):
+        torch.manual_seed(seed)
+        mine, theirs = same_weights(21, 3)
+        x, bias = random(2, 5, 21), random(3, 5, 5)
+        x2, bias2 = (t.detach().clone().requires_grad_() for t in (x, bias))
+        mask = masks_for(2, 5, 5)[mask]
+        added = bias2 if mask is None else bias2.masked_fill(~mask, -math.inf)
+        mixed, weights = mine(x, mask=mask, need_weights=need_weights, bias=bias)
+        mixed2, weights2 = theirs(
+            x2, x2, x2, attn_mask=added.repeat(2, 1, 1), average_attn_weights=False
+        )
+        assert_close(mixed, mixed2, 1e-5)
+        if need_weights:
+            assert_close(weights, weights2, 1e-5)
+        upstream = torch.randn_like(mixed)
+        mixed.backward(upstream)
+        mixed2.backward(upstream)
+        assert_close(x.grad, x2.grad, 1e-4)
+        assert_close(bias.grad, bias2.grad, 1e-4)
+
+    @pytest.mark.parametrize("mask", MASKS)
+    @pytest.mark.parametrize("dtype", TOLERANCE)
+    def test_both_ways_agree_for_every_shape_of_bias_and_mask(self, mask, dtype):
+        torch.manual_seed(0)
+        mine, x = MultiHeadAttention(12, 3).to(dtype), random(2, 4, 12, dtype=dtype)
+        mask = masks_for(2, 4, 4)[mask]
+        for shape in shapes_of_a_bias(2, 3, 4, 4):
+            bias, results = torch.randn(shape, dtype=dtype), []
+            for need_weights in (False, True):
+                mixed, _ = mine(x, mask=mask, need_weights=need_weights, bias=bias)
+                grads = torch.autograd.grad(mixed.sum(), [x, *mine.parameters()])
+                results.append((mixed, *grads))
+            for fused, written_out in zip(*results, strict=True):
+                assert torch.isfinite(fused).all()
+                scale = written_out.abs().max().item() or 1
+                assert_close(fused / scale, written_out / scale, 2 * TOLERANCE[dtype])
+
+    @pytest.mark.parametrize("shape", [(1, 1, 5), (2, 1, 1, 5), (2, 3, 4, 5), (1, 3, 4, 5), (4, 5)])
+    @pytest.mark.parametrize("need_weights", [False, True])
+    def test_every_shape_of_mask_with_a_bias(self, shape, need_weights):
+        torch.manual_seed(0)
+        mine, x, memory = MultiHeadAttention(12, 3), random(2, 4, 12), random(2, 5, 12)
+        mask, bias = torch.rand(shape) < 0.5, torch.randn(3, 4, 5)
+        full = (mask[:, None] if len(shape) == 3 else mask).expand(2, 3, 4, 5)
+        wanted, _ = mine(x, memory, full, need_weights, bias.expand(2, 3, 4, 5))
+        assert_close(mine(x, memory, mask, need_weights, bias)[0], wanted, 1e-6)
+
+    @pytest.mark.parametrize("need_weights", [False, True])
+    @pytest.mark.parametrize("dtype", TOLERANCE)
+    def test_a_query_that_may_see_nothing_gets_zeros_also_with_a_bias(self, need_weights, dtype):
+        mine, x = MultiHeadAttention(16, 4).to(dtype), random(2, 6, 16, dtype=dtype)
+        bias = alibi(4, 6).requires_grad_()
+        mask = masks_for(2, 6, 6)["fully masked rows"]
+        mixed, weights = mine(x, mask=mask, need_weights=need_weights, bias=bias)
+        assert torch.equal(mixed[0, 0], mine.out_proj.bias)  # what the projection makes of zeros
+        if need_weights:
+            assert torch.equal(weights[0, :, 0], torch.zeros(4, 6))
+        mixed.sum().backward()
+        grads = [x.grad, bias.grad, *(p.grad for p in mine.parameters())]
+        assert all(torch.isfinite(grad).all() for grad in grads)
+
+    @pytest.mark.parametrize("need_weights", [False, True])
+    def test_a_float32_bias_serves_a_bfloat16_layer(self, need_weights):
+        mine, x = MultiHeadAttention(16, 4), random(2, 6, 16)
+        exact, _ = mine(x, need_weights=need_weights, bias=alibi(4, 6))
+        mixed, weights = mine.bfloat16()(x.bfloat16(), need_weights=need_weights, bias=alibi(4, 6))
+        assert mixed.dtype == torch.bfloat16
+        assert weights is None or weights.dtype == torch.bfloat16
+        assert_close(mixed.float(), exact, 3e-2)
+
+    def test_whole_numbers_will_do(self):
+        mine, x = MultiHeadAttention(8, 2), random(2, 5, 8)
+        bias = torch.arange(25).view(5, 5) % 4
+        for need_weights in (False, True):
+            wanted, _ = mine(x, need_weights=need_weights, bias=bias.float())
+            assert_close(mine(x, need_weights=need_weights, bias=bias)[0], wanted, 1e-6)
+
+    @pytest.mark.parametrize("shape", [(2, 4), (4, 5, 4), (2, 3, 4, 4), (2, 1, 2, 4, 4), (5,)])
+    @pytest.mark.parametrize("need_weights", [False, True])
+    def test_a_bias_that_does_not_fit_is_refused_on_both_ways(self, shape, need_weights):
+        mine, x = MultiHeadAttention(8, 2), random(1, 4, 8)
+        with pytest.raises(ValueError, match=r"bias must broadcast to \(1, 2, 4, 4\), got \("):
+            mine(x, need_weights=need_weights, bias=torch.zeros(shape))
+
+    @pytest.mark.parametrize("need_weights", [False, True])
+    def test_a_mask_is_no_bias(self, need_weights):
+        mine, x = MultiHeadAttention(8, 2), random(2, 4, 8)
+        with pytest.raises(TypeError, match=r"bias must hold numbers.*torch.bool; give a mask"):
+            mine(x, need_weights=need_weights, bias=causal_mask(4))
+
+
+class TestRotary:
+    @pytest.mark.parametrize("cross", [False, True])
+    @pytest.mark.parametrize("need_weights", [False, True])
+    def test_queries_and_keys_are_turned_and_values_are_not(self, cross, need_weights):
+        mine = MultiHeadAttention(24, 3, rotary=True)
+        x, memory = random(2, 5, 24), random(2, 7, 24) if cross else None
+        mixed, weights = mine(x, memory, need_weights=need_weights)
+        source = memory if cross else x
+        w_q, w_k, w_v = mine.qkv_proj.weight.chunk(3)
+        heads = []
+        for h in range(3):
+            rows = slice(8 * h, 8 * h + 8)
+            query, key, value = x @ w_q[rows].T, source @ w_k[rows].T, source @ w_v[rows].T
+            head, its_weights = scaled_dot_product_attention(rotate(query), rotate(key), value)
+            heads.append(head)
+            if need_weights:
+                assert_close(weights[:, h], its_weights, 1e-5)
+        assert_close(mixed, torch.cat(heads, -1) @ mine.out_proj.weight.T, 1e-5)
+
+    def test_only_the_distance_counts(self):
+        mine, x = MultiHeadAttention(16, 2, rotary=True), random(1, 4, 16)
+        mask = torch.zeros(9, 9).bool()
+        mask[5:, 5:] = True
+        shifted, _ = mine(torch.cat([random(1, 5, 16), x], 1), mask=mask)
+        assert_close(shifted[:, 5:], mine(x)[0], 1e-5)
+
+    def test_heads_of_odd_width_are_refused_at_once(self):
+        with pytest.raises(ValueError, match="heads of even width, got d_model=6 and n_heads=2"):
+            MultiHeadAttention(6, 2, rotary=True)
+        assert not MultiHeadAttention(6, 2).rotary
