@@ -27,12 +27,12 @@ def names(n):
     return [f"t{i}" for i in range(n)]
 
 
-def records(n_layers, n_heads, n, batch=1, n_keys=None, kind="self"):
-    """Captured layers whose queries and keys are small random numbers: weights are almost even."""
+def records(n_layers, n_heads, n, batch=1, n_keys=None, kind="self", size=0.1):
+    """Captured layers of random queries and keys: of a small size, so that weights are even."""
     torch.manual_seed(0)
 
     def random(tokens):
-        return 0.1 * torch.randn(batch, n_heads, tokens, 4)
+        return size * torch.randn(batch, n_heads, tokens, 4)
 
     return [
         AttentionRecord(i, 0, f"layer.{i}", kind, query=random(n), key=random(n_keys or n))
@@ -182,7 +182,8 @@ class TestWhatIsSent:
 @pytest.fixture(scope="module")
 def long():
     """72 million weights: more than are read at once. The link is at a query not looked at."""
-    (record,) = records(1, 2, 6000)
+    (record,) = records(1, 2, 6000, size=1.3)
+    record.query[:, 1], record.key[:, 1] = 0.1 * record.query[:, 1], 0.1 * record.key[:, 1]
     link(record, 1, 1000, 4321)
     return record
 
@@ -201,7 +202,7 @@ class TestOneStrongLink:
         view = heads(long, names(6000))
         step, before = view.sampled, thumbnails(view)
         assert step == 6000 // 64
-        assert before.max() < 0.1
+        assert before[1].max() < 0.1
         pieces, data = [], []
         for _ in range(100):
             answer, buffers = ask(view, {"refine": True})
@@ -212,11 +213,11 @@ class TestOneStrongLink:
             assert answer["left"] > 0
         assert view.sampled == 1
         after = thumbnails(view)
-        strong = np.argwhere(after > 0.5)
-        assert strong.tolist() == [[1, 1000 * 64 // 6000, 4321 * 64 // 6000]]
+        strong = np.argwhere(after[1] > 0.5)
+        assert strong.tolist() == [[1000 * 64 // 6000, 4321 * 64 // 6000]]
         assert (after >= before).all()
         wanted = largest_of_patches(long.weights[0].numpy(), 64, 64)
-        assert abs(after - wanted).max() <= 0.004
+        assert abs(255 * np.sqrt(after) - 255 * np.sqrt(wanted)).max() < 0.51  # to the last byte
         self.check_pieces(pieces, data, after)
         assert ask(view, {"refine": True}) == ({"done": True}, [])
 
