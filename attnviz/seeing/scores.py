@@ -103,7 +103,7 @@ class Scores:
         query = self.query.as_four(form).expand(*form, -1, -1)
         key = self.key.as_four(form).expand(form[0], -1, -1, -1)
         for mask in self._masks(form):
-            if _gives(weights, query, key, mask, self.scale, self.eps):
+            if _gives(weights, query, key, mask, self.scale, max(self.eps, eps_of(weights))):
                 copies = {"query": query.clone(), "key": key.clone()}
                 return copies | {"mask": mask, "scale": self.scale}
         return {}
@@ -135,21 +135,23 @@ def _gives(
     """Whether attention gives these weights, as far as its precision tells."""
     n_items = min(weights.size(0), _ITEMS)
     items, rows = _spread(weights.size(0), n_items), _spread(weights.size(2), _ROWS // n_items)
-    weights, query, key = weights[:, :, rows][items], query[:, :, rows][items], key[items]
-    if mask is not None:
-        mask = mask[:, :, rows] if mask.size(2) > 1 else mask
-        mask = mask[items] if mask.size(0) > 1 else mask
+
+    def some(tensor: Tensor) -> Tensor:
+        tensor = tensor[:, :, rows] if tensor.size(2) > 1 else tensor
+        return tensor[items] if tensor.size(0) > 1 else tensor
+
+    weights, query, key = some(weights).float(), some(query), key[items]
+    mask = None if mask is None else some(mask)
     expected = attention_weights(query, key, mask, False, scale)
-    off = (weights.float().nan_to_num(0.0) - expected).abs()  # a row that sees nothing may be nan
-    largest = expected.amax(-1, keepdim=True)
-    if (off <= _EXACT * largest).all():
+    largest = expected.amax(-1)
+    if ((weights - expected).abs().amax(-1) <= _EXACT * largest).all():
         return True
-    scores = torch.linalg.vector_norm(query.float(), dim=-1, keepdim=True) * abs(scale)
+    scores = torch.linalg.vector_norm(query.float(), dim=-1) * abs(scale)
     scores = scores * torch.linalg.vector_norm(key.float(), dim=-1).max()
     if mask is not None and mask.dtype != torch.bool:  # all of a row may be large, and hidden
-        scores = scores + mask.float().amax(-1, keepdim=True).abs().clamp(max=_LARGE)
-    share = _EXACT + 4 * max(eps, eps_of(weights)) * (1 + scores)
-    return bool((off <= share * largest).all())
+        scores = scores + mask.float().amax(-1).abs().clamp(max=_LARGE)
+    off = (weights.nan_to_num(0.0) - expected).abs().amax(-1)  # a row that sees nothing may be nan
+    return bool((off <= (_EXACT + 4 * eps * (1 + scores)) * largest).all())
 
 
 def _spread(n: int, at_most: int) -> slice | list[int]:
