@@ -156,10 +156,13 @@ function render({ model, el }) {
 
   const right = make(beside, "div", "attnviz-one");
   const which = make(right, "div", "attnviz-which");
-  let shown = "after", cells = null, of = null, asked = 0;
+  which.setAttribute("role", "group");
+  which.setAttribute("aria-label", "Which weights");
+  let shown = "after", cells = null, of = null, wanted = null; // the tab; a head's weights, and whose; the head to open
+  let asked = 0, drawn = 0, inMatrix = {}; // heads asked for; pictures begun; what the matrix shows
   const tabs = Object.fromEntries(["before", "after", "difference"].map((name) => [name, makeButton(which, name, () => { shown = name; showCells(); })]));
   const matrix = makeMatrix(right, {
-    ask: (question) => ask({ ...question, of, which: shown }),
+    ask: (question) => ask({ ...question, ...inMatrix }),
     select: ({ query, key }) => set({ selection: { ...model.get("selection"), query, key } }),
     setColors: ({ scale, threshold }) => { colors = [scale, threshold]; matrix.setColors(...colors); },
   });
@@ -178,48 +181,61 @@ function render({ model, el }) {
   async function showCells() {
     for (const [name, tab] of Object.entries(tabs)) tab.setAttribute("aria-pressed", String(name === shown));
     if (!cells) return;
-    const number = ++asked, same = cells.after ? "" : " (none: as before)";
+    const number = ++drawn, same = cells.after ? "" : " (none: as before)";
     const common = { title: `layer ${of[0]}, head ${of[1]}: ${shown}`, queries: model.get("tokens"), keys: model.get("tokens") };
+    const next = { of, which: shown };
     if (shown === "difference") {
       let change;
       try { change = await readDifference(); } catch (error) {
-        if (number === asked) matrix.problem.textContent = error.message;
+        if (number === drawn) matrix.problem.textContent = error.message;
         return;
       }
-      if (number !== asked) return; // something else is shown by now
+      if (number !== drawn) return; // something else is shown by now
+      inMatrix = next;
       const most = readFloats(change.values).reduce((a, b) => Math.max(a, Math.abs(b)), 0) || 1;
       matrix.show({ ...common, title: common.title + same, cells: change, palette: model.get("diverging"), range: [-most, most] });
-    } else matrix.show({ ...common, cells: cells[shown] ?? cells.before, palette: model.get("palette") });
+    } else {
+      inMatrix = next;
+      matrix.show({ ...common, cells: cells[shown] ?? cells.before, palette: model.get("palette") });
+    }
     matrix.setColors(...colors);
     matrix.pin(model.get("selection"));
   }
   async function openHead() {
     const { layer, head } = place(), number = ++asked;
+    wanted = [layer, head];
     grid.open(layer, head);
     showEdits();
     const opened = model.get("opened");
     if (opened.of?.[0] === layer && opened.of[1] === head) {
-      [cells, of] = [opened, [layer, head]];
+      [cells, of] = [opened, wanted];
       showCells();
       return;
+    }
+    if (!cells && opened.of) { // should nobody answer, at least the head that is at hand is shown
+      [cells, of] = [opened, opened.of];
+      showCells();
     }
     try {
       const { answer, buffers } = await ask({ open: [layer, head] });
       if (number !== asked) return;
-      of = [layer, head];
+      of = wanted;
       cells = Object.fromEntries(Object.entries(answer).map(([name, part], i) => [name, { ...part, values: buffers[i] }]));
       showCells();
     } catch (error) { if (number === asked) matrix.problem.textContent = error.message; }
   }
   function onSelection() {
     const { layer, head } = place();
-    if (of && of[0] === layer && of[1] === head) matrix.pin(model.get("selection"));
+    if (wanted && wanted[0] === layer && wanted[1] === head) matrix.pin(model.get("selection"));
     else openHead();
   }
 
   // --- what it says ---------------------------------------------------------------------------
 
-  const digits = (x) => (x > 0 && x < 0.0005 ? "<0.001" : x.toFixed(3));
+  function digits(x) {
+    if (x > 0 && x < 0.0005) return "<0.001";
+    return x.toFixed(3).replace(/^-(?=0\.000$)/, "").replace("-", "−");
+  }
   function showSays() {
     says.replaceChildren();
     for (const [title, rows] of model.get("says")) {
@@ -243,21 +259,20 @@ function render({ model, el }) {
   }
   // --- all of it ------------------------------------------------------------------------------
 
-  function layOut() {
+  function arrange() {
     const room = root.clientWidth || 900, wide = room > 700 ? room * 0.42 : room - 12;
     const counts = model.get("heads");
     const width = grid.arrange(listHeads(counts), counts, false, wide, TALL);
     overview.style.width = `${Math.max(width, 300)}px`;
-    grid.draw();
   }
   const draw = soon(() => {
     showTexts();
-    layOut();
+    arrange();
     grid.show(model.get("thumbnails"), model.get("palette"));
     showHint();
     showSays();
     hear("");
-    of = null;
+    cells = null; // those of another text
     openHead();
   });
   const showProblem = () => hear("");
@@ -274,7 +289,8 @@ function render({ model, el }) {
     if (root.clientWidth === width) return;
     width = root.clientWidth;
     showTexts();
-    layOut();
+    arrange();
+    grid.draw();
   });
   showTitle();
   draw.now();
