@@ -266,8 +266,13 @@ class TestText:
         assert similar.problem == (
             "second text: the text has 42 tokens, but the model reads at most 40"
         )
+        similar.text = "a"  # which is not shown, so its heads are not opened either
+        assert similar.problem.startswith("second text")
+        assert len(similar.tokens) == 5
+        assert answer(similar, {"open": [0, 0]})["before"]["rows"] == 5
         similar.other = "dog"
         assert similar.problem == ""
+        assert len(similar.tokens) == 3
 
 
 class TestEdits:

@@ -198,6 +198,7 @@ class TestOneStrongLink:
         strong = np.argwhere(thumbnails(heads(seen, names(300))) > 0.5)
         assert strong.tolist() == [[5, query * 64 // 300, key * 64 // 300]]
 
+    @pytest.mark.slow
     def test_it_is_there_once_the_rest_was_read(self, long, ask):
         view = heads(long, names(6000))
         step, before = view.sampled, thumbnails(view)
@@ -233,6 +234,7 @@ class TestOneStrongLink:
             assert np.array_equal(whole[here], part.reshape(p["heads"], -1, whole.shape[2]))
         assert (came == 1).all()
 
+    @pytest.mark.slow
     def test_a_saved_page_has_read_the_rest(self, long, tmp_path):
         view = heads(long, names(6000))
         view.save(tmp_path / "view.html")
@@ -246,6 +248,7 @@ class TestOneStrongLink:
         image = heads(seen, names(300)).figure().axes[0].images[0].get_array()
         assert np.nanmax(image) > 0.9
 
+    @pytest.mark.slow
     def test_what_could_not_be_read_is_read_later(self, ask):
         seen = records(2, 2, 4200)
         view = heads(seen, names(4200))
@@ -342,6 +345,7 @@ class TestAnOpenHead:
             assert answer["exact"]
             assert values == weights[layer][0, head].tobytes()
 
+    @pytest.mark.slow
     def test_a_saved_page_of_many_heads_holds_at_most_40_megabytes(self):
         view = heads(records(12, 12, 600), names(600))
         size, sides = 0, set()
