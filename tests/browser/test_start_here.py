@@ -167,7 +167,7 @@ def test_a_trusted_copy_is_alive_before_any_cell_runs(open_notebook, as_committe
     assert notebook.run("view").startswith("NameError")
     picture.hover(1, 2)
     labels = [picture.labels("query").nth(1), picture.labels("key").nth(2)]
-    query, key = (label.inner_text() for label in labels)
+    query, key = (label.text_content() for label in labels)  # hidden under those of the pointer
     expect(picture.value).to_have_text(re.compile(f"^{re.escape(query)} → {re.escape(key)}: [01]"))
     picture.click(1, 2)
     expect(picture.pinned).to_contain_text(query)
