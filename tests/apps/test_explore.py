@@ -107,6 +107,7 @@ class TestWhatIsSent:
         assert np.abs((sent / 255.0) ** 2 - whole).max() < 0.004
         assert view.thumbnails["step"] == 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("n", [128, 399, 401, 512, 700])
     def test_at_most_two_megabytes_and_exact_up_to_400_tokens(self, make_ours, n):
         model, tokenizer = make_ours(max_len=1024, n_layers=3, n_heads=12)
@@ -531,6 +532,7 @@ class TestSelection:
         assert other.selection == view.selection
 
 
+@pytest.mark.slow
 class TestSaving:
     def test_the_figure_is_of_the_selected_head_after_the_edits(self, view, monkeypatch, make_ours):
         drawn = []

@@ -125,6 +125,7 @@ class TestGreedySearch:
 
 
 class TestBeamSearch:
+    @pytest.mark.slow
     @pytest.mark.parametrize("seed", SEEDS)
     @pytest.mark.parametrize("length_penalty", PENALTIES)
     @pytest.mark.parametrize(("size", "max_len"), [(4, 3), (3, 4)])
@@ -182,6 +183,7 @@ class TestBeamSearch:
             assert abs(p - score(model, SOURCES[:1], ids, length_penalty)) < 1e-4
             assert END not in ids[:-1]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("length_penalty", [-1.0, *PENALTIES, 3.0])
     @pytest.mark.parametrize("width", [1, 2, 4])
     def test_stopping_early_is_never_wrong(self, length_penalty, width, monkeypatch):

@@ -334,6 +334,7 @@ class TestWhatCannotBeSeen:
             warnings.simplefilter("error")
             model(tokens())
 
+    @pytest.mark.slow
     def test_a_compiled_model(self, model):
         with pytest.raises(ValueError, match=r"compiled.*before torch\.compile"):
             av.capture(torch.compile(model)).__enter__()

@@ -278,6 +278,7 @@ class TestTransformers:
         modules = dict(model.named_modules())
         assert all("ttention" in type(modules[r.path]).__name__ for r in seen)
 
+    @pytest.mark.slow
     @every_kernel
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
     @pytest.mark.parametrize("mode", ["no_grad", "grad", "training"])

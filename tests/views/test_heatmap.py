@@ -298,6 +298,7 @@ class TestLongTexts:
         assert len(view.cells["values"]) == 4 * 512 * 512
         assert repr(view) == "HeatmapView(8192 queries × 8192 keys)"
 
+    @pytest.mark.slow
     def test_the_figure_has_labels_for_all_and_cells_for_patches(self, long):
         view, weights = long
         image = view.figure().axes[0].images[0]

@@ -142,6 +142,7 @@ class TestWhatCannotBeSaved:
 
 @pytest.mark.parametrize("make", [a_heatmap, some_heads])
 class TestFigures:
+    @pytest.mark.slow
     @pytest.mark.parametrize("ending", ENDINGS)
     @pytest.mark.parametrize("upper", [False, True])
     def test_each_kind_is_what_its_ending_says(self, tmp_path, make, ending, upper):

@@ -291,6 +291,7 @@ class TestQuestions:
 
 
 class TestSaving:
+    @pytest.mark.slow
     @pytest.mark.parametrize("ending", ["html", "png", "svg", "pdf"])
     def test_as_page_and_figure(self, tmp_path, ending):
         file = tmp_path / f"view.{ending}"
@@ -371,6 +372,7 @@ class TestFigure:
         assert "softmax" in shown
         assert "edited" in shown
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("token", ["猫", "x" * 300, "\ud800", "", "$x_", "\n"])
     def test_is_spoiled_by_no_token(self, token, recwarn):
         data, _ = scores(record(), [token] * 5, 0, title=token)._repr_mimebundle_()
