@@ -55,18 +55,21 @@
   const open = (cell) => cell.querySelector("canvas.attnviz-cells");
   const MARGIN = 24; // pixels, left of the thumbnails and above them
   const headsSent = ({ n }) => { // that have come alone, in a message of little else
-    const bytes = 4 * Math.min(n, 512) ** 2;
+    const bytes = n > 4096 ? 256 ** 2 : 4 * Math.min(n, 512) ** 2; // of very long texts a sample first
     return messages.filter((length) => length >= bytes && length < bytes + 4096).length;
   };
+  const sampled = (cell) => text(cell, ".attnviz-state").includes("open head");
   const attnviz = {
     usable: (cell) => painted(grid(cell)) && painted(open(cell)),
-    complete: (size) => size.n <= 512 || headsSent(size) > 0, // the open head has come, too
+    // the open head has come, too, with all its queries
+    complete: (size, cell) => size.n <= 512 || (headsSent(size) > 0 && !sampled(cell)),
     hover(cell, i, { layers, heads }) {
       const { clientWidth, clientHeight } = grid(cell);
       const middle = (k, n, length) => (MARGIN + ((k % n) + 0.5) * ((length - MARGIN) / n)) / length;
       return [grid(cell), middle(5 * i + 2, heads, clientWidth), middle(i + 1, layers, clientHeight)];
     },
     click: (...how) => attnviz.hover(...how),
+    whole: (...how) => attnviz.hover(...how),
     zoom: (cell, i) => [open(cell), 0.2 + 0.25 * i, 0.75 - 0.25 * i],
     now: (cell, size) => ({
       heads: headsSent(size),
@@ -76,6 +79,7 @@
     answered: {
       hover: (cell, before, size) => attnviz.now(cell, size).pointed !== before.pointed,
       click: (cell, before, size) => attnviz.now(cell, size).heads > before.heads && attnviz.now(cell, size).title !== before.title,
+      whole: (...how) => attnviz.answered.click(...how) && !sampled(how[0]),
       zoom: (cell) => cell.querySelector(".attnviz-matrix").dataset.detail === "exact",
     },
   };
@@ -152,7 +156,7 @@
     await drawn();
     const seconds = (performance.now() - start) / 1000;
     await ran;
-    while (viewer.complete && !viewer.complete(size)) await frame();
+    while (viewer.complete && !viewer.complete(size, cell)) await frame();
     await pause(300);
     const bytes = received;
     viewer.open?.(cell);
@@ -177,6 +181,7 @@
   // Until nothing is left to draw.
   async function rest() {
     await pause(200);
+    while (viewer.complete && !viewer.complete(size, cell)) await frame();
     await drawn();
   }
   // Listen for the next event of a type; taken() is then how many milliseconds its answer took.

@@ -20,8 +20,10 @@ hover   Milliseconds from a real mouse event until its answer and two frames mor
         browser needs 17 to 33 for nothing. attnviz: a thumbnail. head_view: a token. model_view:
         a token of the open head. CircuitsVis: a thumbnail, until its head is drawn large.
         Inspectus has nothing but the browser's own tooltip.
-click   The same. attnviz: a thumbnail, until all numbers of its head have come from the kernel.
+click   The same. attnviz: a thumbnail, until the numbers of its head have come from the kernel;
+        above 4,096 tokens those of a sample of its queries.
         head_view: a head, off or on. model_view, CircuitsVis: a thumbnail. Inspectus: a layer.
+whole   attnviz above 512 tokens: from a click until all queries of that head have been read.
 detail  attnviz above 512 tokens: from the key that zooms in until the single weights are there,
         which the kernel works out from queries and keys (it never has N × N weights).
 offline Whether 2 × 4 × 16 works with all but JupyterLab refused to the browser.
@@ -98,6 +100,7 @@ class Cost:
     sent: int | None = None  # bytes
     hover: float | None = None  # milliseconds
     click: float | None = None
+    whole: float | None = None
     detail: float | None = None
     problem: str = ""
 
@@ -457,6 +460,7 @@ def measure(cost: Cost, page: Browser, size: Size, offline: bool) -> None:
     cost.hover = middle([point(page, "hover", i) for i in range(TIMES)])
     cost.click = middle([point(page, "click", i) for i in range(TIMES)])
     if size[-1] > WHOLE:
+        cost.whole = middle([point(page, "whole", i) for i in range(TIMES)])
         cost.detail = middle([zoom(page, i, size[-1]) for i in range(ZOOMS)])
 
 
@@ -465,7 +469,7 @@ def point(page: Browser, action: str, i: int) -> float | None:
     place = page.js("bench.target", action, i)
     if place is None:
         return None
-    if action == "click":
+    if action in ("click", "whole"):
         page.mouse("Moved", place)
         page.js("bench.rest")
         page.js("bench.listen", "click", action)
@@ -519,7 +523,7 @@ def compare(
 def table(costs: dict[tuple[Size, str], list[Cost]], offline: dict[str, Cost]) -> Iterable[str]:
     yield (
         f"{'size':>10}  {'viewer':<18}  {'usable s':>8}  {'MB':>7}  "
-        f"{'hover ms':>8}  {'click ms':>8}  {'detail ms':>9}  offline"
+        f"{'hover ms':>8}  {'click ms':>8}  {'whole ms':>8}  {'detail ms':>9}  offline"
     )
     for (size, name), rounds in costs.items():
         if not rounds:
@@ -540,13 +544,13 @@ def numbers(rounds: list[Cost]) -> str:
     last = rounds[-1]
     if last.seconds is None:
         return f"{last.problem:<50.50}"
-    seconds, sent, hover, click, detail = (
+    seconds, sent, hover, click, whole, detail = (
         middle([getattr(cost, name) for cost in rounds])
-        for name in ("seconds", "sent", "hover", "click", "detail")
+        for name in ("seconds", "sent", "hover", "click", "whole", "detail")
     )
     rest = "  ".join(
         f"{'–' if ms is None else f'{ms:.0f}':>{width}}"
-        for ms, width in [(hover, 8), (click, 8), (detail, 9)]
+        for ms, width in [(hover, 8), (click, 8), (whole, 8), (detail, 9)]
     )
     problem = f" ({last.problem})" if last.problem else ""
     usable = f"> {LIMIT}" if math.isinf(seconds) else f"{seconds:.2f}"

@@ -203,7 +203,7 @@ def attention_weights(
     query = query[:, :, queries].float()
     if key.size(1) != query.size(1):  # grouped queries: several heads share a key
         key = key.repeat_interleave(query.size(1) // key.size(1), dim=1)
-    scores = query @ key.float().mT * scale  # (batch, heads, query, key)
+    scores = (query @ key.float().mT).mul_(scale)  # (batch, heads, query, key)
     if is_causal:
         places = torch.arange(max(n_queries, n_keys), device=scores.device)
         future = places[:n_keys] > places[:n_queries][queries, None]

@@ -19,7 +19,7 @@ COLOR_MAP = "viridis"  # perceptually uniform, and safe for colour-blind readers
 DIVERGING = "PuOr_r"  # from less to more, safe for colour-blind readers too
 _CELL, _LABEL, _MOST = 0.24, 0.17, 7.0  # inches: a cell, the height of a label, the longer side
 _LONGEST = 24  # characters of a label
-_THUMBNAIL = 24  # queries and keys of a head among many
+_THUMBNAIL = 16  # queries and keys of a head among many
 _PAIR = (("before", -0.2, "#b5b5b5"), ("after", 0.2, "#31688e"))  # name, place, colour of a bar
 _BARS = 16  # of what a model says, in one list
 

@@ -6,6 +6,7 @@ import { makeMatrix } from "./matrix.js";
 const GRID_HINT = "Each square is a head: rows are queries, columns keys. Click or Enter opens one.";
 const SORTED_HINT = " Below it: layer · head.";
 const NATURAL = "layer and head";
+const STAYS = 250; // milliseconds with a head before all its queries are read
 
 function render({ model, el }) {
   const root = make(el, "div", "attnviz attnviz-heads");
@@ -49,6 +50,7 @@ function render({ model, el }) {
   const all = listHeads(perLayer);
   const measured = Object.fromEntries(Object.entries(model.get("measured")).map(([name, bytes]) => [name, readFloats(bytes)]));
   let order = all, open = { layer: null, head: null }, asked = 0; // the heads as they are sorted; the one that is open
+  let sampledOpen = 1; // the open head shows one query in so many
 
   // --- thumbnails -----------------------------------------------------------------------------
 
@@ -76,6 +78,7 @@ function render({ model, el }) {
     const parts = [];
     if (on < n) parts.push(`Measured on ${on} of ${n} queries.`);
     if (model.get("sampled") > 1) parts.push(`The thumbnails show one query in ${model.get("sampled")}; reading the others${progress}.`);
+    if (sampledOpen > 1) parts.push(`The open head shows one query in ${sampledOpen} until all are read.`);
     state.textContent = parts.join(" ");
   }
   function fillTable(node) {
@@ -86,12 +89,13 @@ function render({ model, el }) {
 
   // --- the open head --------------------------------------------------------------------------
 
-  function showOpen(cells) {
+  function showOpen(cells, provisional = false) {
     matrix.show({
       title: `layer ${open.layer}, head ${open.head}`,
       queries: model.get("query_tokens"),
       keys: model.get("key_tokens"),
       cells,
+      provisional,
       palette: model.get("palette"),
     });
     matrix.setColors(model.get("scale"), model.get("threshold"));
@@ -108,12 +112,21 @@ function render({ model, el }) {
     const number = ++asked;
     if (first && model.get("cells").values && layer === 0 && head === 0) { showOpen(model.get("cells")); return; }
     // the thumbnail at once, and the head itself as soon as it is here
-    showOpen(grid.cellsOf(one));
+    showOpen(grid.cellsOf(one), true);
+    const gone = () => removed || number !== asked;
     try {
-      const { answer, buffers } = await askFirst({ open: [layer, head] });
-      if (number === asked) showOpen({ ...answer, values: buffers[0] });
+      for (const question of [{ open: [layer, head] }, { open: [layer, head], whole: true }]) {
+        const { answer, buffers } = await askFirst(question);
+        if (gone()) return;
+        showOpen({ ...answer, values: buffers[0] });
+        sampledOpen = answer.sampled ?? 1;
+        writeState();
+        if (sampledOpen === 1) return;
+        await new Promise((later) => setTimeout(later, STAYS)); // who leafs through the heads waits for all of none
+        if (gone()) return;
+      }
     } catch (error) {
-      if (number === asked) matrix.problem.textContent = error.message;
+      if (!gone()) matrix.problem.textContent = error.message;
     }
   }
 

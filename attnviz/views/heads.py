@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 
 from attnviz.views.bundle import module, style
 from attnviz.views.figures import heads_figure
-from attnviz.views.heatmap import SIDE, ColouredView, closer_look, overview
+from attnviz.views.heatmap import REACH, SIDE, ColouredView, closer_look, overview, sample
 from attnviz.views.inputs import check_labels
 from attnviz.views.measures import measures
-from attnviz.views.source import check_head, check_layers, check_one_size
+from attnviz.views.source import Layer, check_head, check_layers, check_one_size
 from attnviz.views.thumbnails import Thumbnails
 from attnviz.views.view import Answer, check_selection
 
@@ -139,9 +139,17 @@ class HeadsView(ColouredView):
             return self._read_more()
         if "open" in question:
             layer, head = question["open"]
-            return _as_answer(overview(self._layers[layer], head, SIDE))
+            return self._open(self._layers[layer], head, whole="whole" in question)
         layer, head = question["of"]
         return closer_look(self._layers[layer], head, question)
+
+    def _open(self, layer: Layer, head: int, *, whole: bool) -> Answer:
+        """One head; where that would take long, of a sample of its queries unless asked for all."""
+        if whole or layer.n_queries * layer.n_keys <= REACH:
+            return _as_answer(overview(layer, head, SIDE))
+        step = max(1, layer.n_queries // SIDE)
+        answer, values = _as_answer(sample(layer, head, SIDE // 2, step))
+        return answer | {"sampled": step}, values
 
     def _page_state(self) -> dict[str, Any]:
         while self._small.left:
@@ -183,10 +191,10 @@ def heads(
     item:       which of the batch.
     title:      a line above the picture.
     A thumbnail shows the largest weight of each patch, so that a single strong link stays visible.
-    At most 0.6 MB are sent for all of them and 1 MB for the head that is open; single weights of
+    At most 0.34 MB are sent for all of them and 1 MB for the head that is open; single weights of
     long texts follow when the reader zooms in. Above 67 million weights the thumbnails show a
     sample of the queries first, and all of them once they have been read, piece by piece, while
-    the view is in sight.
+    the view is in sight; so does an open head above 17 million weights of its own.
     Returns the widget; its `selection` follows the clicks, its `measures` say what each head does.
     Raises ValueError or TypeError for what is no attention, layers of different sizes, or labels of
     a wrong number; IndexError for an item that is not in the batch.

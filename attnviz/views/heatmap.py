@@ -12,7 +12,14 @@ from numpy.typing import ArrayLike
 from attnviz.views.bundle import module, style
 from attnviz.views.figures import heatmap_figure
 from attnviz.views.inputs import check_labels, check_weights
-from attnviz.views.source import Layer, check_head, check_layers, compress
+from attnviz.views.source import (
+    Layer,
+    check_head,
+    check_layers,
+    compress,
+    shrink_columns,
+    shrink_rows,
+)
 from attnviz.views.view import Answer, View
 
 SIDE = 512  # queries and keys sent at first, and with each closer look: 1 MB of float32
@@ -115,6 +122,14 @@ def overview(layer: Layer, head: int, side: int, *, exact: bool = True) -> dict[
     """One whole head as `numbers`, at most side × side: the largest weight of each patch."""
     whole = (0, layer.n_queries), (0, layer.n_keys)
     return numbers(layer.window(head, *whole, side)[0], exact=exact)
+
+
+def sample(layer: Layer, head: int, side: int, step: int) -> dict[str, Any]:
+    """As `overview`, of one query in `step`, at least one of each patch: small and soon there."""
+    places = np.arange(step // 2, layer.n_queries, step)
+    rows = layer.rows(slice(head, head + 1), slice(step // 2, None, step))
+    rows, _ = shrink_rows(rows, places, layer.n_queries, min(side, layer.n_queries))
+    return numbers(shrink_columns(rows[0], min(side, layer.n_keys)), exact=False)
 
 
 def numbers(matrix: np.ndarray, *, exact: bool = True) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import { clamp, largestOf, make, makeButton, onTheme, paint, paintLegend, pool, 
 const CELL = 26, MAX_CELL = 44, COMFORTABLE = 280, MAX_HEIGHT = 640; // CSS pixels
 const LABEL_STEP = 14, MAX_LABEL = 120, AXIS = 20, AXIS_LENGTH = 110, GAP = 4, DRAG = 4;
 const REACH = 2 ** 24; // weights that Python works out for one closer look
-const SETTLED = 80; // milliseconds without zooming before a closer look
+const SETTLED = 40; // milliseconds without zooming before a closer look
 const TABLE_ROWS = 200;
 const DECADES = 4; // of the logarithmic scale
 const HINT = "Point at a cell, or focus the picture and use the arrow keys. Click or Enter pins a row, Esc lets it go.";
@@ -73,7 +73,8 @@ export function makeMatrix(parent, { ask, select, setColors }) {
 
   // --- the data -------------------------------------------------------------------------------
 
-  // next: { title, queries, keys, cells, palette, range? }; range is [lowest, highest] for the colours.
+  // next: { title, queries, keys, cells, palette, range?, provisional? }; range is [lowest, highest] for the
+  // colours; provisional: better cells are on their way, so nothing is to be asked for.
   function show(next) {
     const sameShape = data && next.queries.length === queries.length && next.keys.length === keys.length;
     data = next;
@@ -128,7 +129,7 @@ export function makeMatrix(parent, { ask, select, setColors }) {
   function lookCloser() {
     clearTimeout(timer);
     const w = inSight(), rows = w.end - w.first, columns = w.endKey - w.firstKey;
-    const enough = isWhole() || rows * keys.length > REACH ||
+    const enough = data.provisional || isWhole() || rows * keys.length > REACH ||
       // more than the overview has for this window?
       (rows * whole.rows >= queries.length * Math.min(rows, 512) && columns * whole.columns >= keys.length * Math.min(columns, 512));
     const c = closer, fine = (patches, tokens, now) => patches === tokens || tokens <= 2 * now; // single weights, or nearly as many as fit

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from attnviz.views.inputs import check_matrix, to_array
 
-BLOCK = 2**24  # weights held at once while many are read: 64 MB of float32
+BLOCK = 2**22  # weights held at once while many are read: 16 MB of float32, near the processor
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from attnviz.views.source import BLOCK, Layer, compress, edges, shrink_columns, shrink_rows
 
-SIDE = 64  # queries and keys of a thumbnail
-BYTES = 600_000  # of all thumbnails: they get smaller where there are many heads
+SIDE = 48  # queries and keys of a thumbnail,
+SAMPLED = 32  # and of one that begins with a sample
+BYTES = 340_000  # of all thumbnails: they get smaller where there are many heads
 AT_ONCE = 2**26  # weights worked out at first; of more, a sample of the queries is taken
 
 
@@ -30,9 +31,9 @@ class Thumbnails:
         self._layers = layers
         self._heads = [layer.heads for layer in layers]
         self._shape = layers[0].n_queries, layers[0].n_keys
-        side = min(SIDE, isqrt(BYTES // sum(self._heads)))
-        self.size = min(side, self._shape[0]), min(side, self._shape[1])
         exact = sum(self._heads) * self._shape[0] * self._shape[1] <= AT_ONCE
+        side = min(SIDE if exact else SAMPLED, isqrt(BYTES // sum(self._heads)))
+        self.size = min(side, self._shape[0]), min(side, self._shape[1])
         self.step = 1 if exact else self._shape[0] // self.size[0]
         places = np.arange(self.step // 2, self._shape[0], self.step)
         small = []
@@ -68,33 +69,37 @@ class Thumbnails:
         Returns where it is (the first of the heads, how many of them, the first row and the one
         after the last) and its bytes, (head, row, column).
         """
-        n, first, end = self._unread[0]
+        n, heads, first, end = self._unread[0]
         layer, borders = self._layers[n], edges(self._shape[0], self.size[0])
-        piece = np.zeros((layer.heads, end - first, self.size[1]), np.float32)
-        for start, rows in layer.blocks(slice(None), borders[first], borders[end]):
+        piece = np.zeros((heads.stop - heads.start, end - first, self.size[1]), np.float32)
+        for start, rows in layer.blocks(heads, borders[first], borders[end]):
             small, at = self._shrink(rows, np.arange(start, start + rows.shape[1]))
             here = slice(at - first, at - first + small.shape[1])
             piece[:, here] = np.maximum(piece[:, here], small)
-        start, data = sum(self._heads[:n]), compress(piece)
-        self.roots[start : start + layer.heads, first:end] = np.frombuffer(data, np.uint8).reshape(
+        start, data = sum(self._heads[:n]) + heads.start, compress(piece)
+        self.roots[start : start + len(piece), first:end] = np.frombuffer(data, np.uint8).reshape(
             piece.shape
         )
         del self._unread[0]  # only now: reading may fail
         if not self._unread:
             self.step = 1
-        return {"start": start, "heads": layer.heads, "first": first, "end": end}, data
+        return {"start": start, "heads": len(piece), "first": first, "end": end}, data
 
     def _shrink(self, rows: NDArray, places: NDArray) -> tuple[NDArray, int]:
         small, first = shrink_rows(rows, places, self._shape[0], self.size[0])
         return shrink_columns(small, self.size[1]), first
 
-    def _pieces(self) -> Iterator[tuple[int, int, int]]:
-        """Layer, first row and end of pieces of at most BLOCK weights, or of a single row."""
+    def _pieces(self) -> Iterator[tuple[int, slice, int, int]]:
+        """Layer, heads, first row and end of pieces of BLOCK weights, or one row of one head."""
         borders = edges(self._shape[0], self.size[0])
+        row = int(np.diff(borders).max()) * self._shape[1]
         for n, heads in enumerate(self._heads):
-            most, first = BLOCK // (heads * self._shape[1]), 0
-            while first < self.size[0]:
-                end = int(np.searchsorted(borders, borders[first] + most, "right")) - 1
-                end = max(first + 1, end)
-                yield n, first, end
-                first = end
+            at_once = min(heads, max(1, BLOCK // row))
+            most = BLOCK // (at_once * self._shape[1])
+            for head in range(0, heads, at_once):
+                some, first = slice(head, min(head + at_once, heads)), 0
+                while first < self.size[0]:
+                    end = int(np.searchsorted(borders, borders[first] + most, "right")) - 1
+                    end = max(first + 1, end)
+                    yield n, some, first, end
+                    first = end

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 import attnviz as av
+from attnviz.views.thumbnails import SAMPLED
 
 pytestmark = pytest.mark.slow
 
@@ -327,10 +328,10 @@ def test_linked_views_follow_each_other(notebook, heads, show):
 
 
 def test_a_strong_link_that_the_sample_missed_appears(notebook, show):
-    assert notebook.python("long.sampled") == 1536 // 64
+    assert notebook.python("long.sampled") == 1536 // SAMPLED
     strongest = np.frombuffer(PYTHON.palette, np.uint8)[-3:]
     state = notebook.page.locator(".attnviz-heads").last.locator(".attnviz-state")
-    expect(state).to_contain_text("one query in 24; reading the others")  # once it is in sight
+    expect(state).to_contain_text("one query in 48; reading the others")  # once it is in sight
     heads = show(9)
     expect(heads.state).not_to_contain_text("reading the others", timeout=30_000)
     expect(heads.state).to_contain_text(re.compile(r"Measured on \d+ of 1536 queries"))
@@ -343,6 +344,22 @@ def test_a_strong_link_that_the_sample_missed_appears(notebook, show):
             found[layer, head] = np.argwhere(near) / len(pixels)
     assert found.keys() == {(2, 5)}
     assert found[2, 5].mean(0) == pytest.approx([701 / 1536, 900 / 1536], abs=0.04)
+
+
+def test_an_open_head_of_a_long_text_shows_a_sample_and_then_all(notebook, show):
+    heads, legend = show(9), notebook.page.locator(".attnviz-heads").last.locator(".attnviz-legend")
+    notebook.run("import sys\nheads_module = sys.modules['attnviz.views.heads']")
+    reach = notebook.python("heads_module.REACH")
+    notebook.run("heads_module.REACH = 2**20")
+    heads.click(2, 5, across=8)  # of its queries 1, 4, 7 … are sampled: not 701
+    expect(heads.state).to_contain_text("The open head shows one query in 3 until all are read.")
+    expect(legend).not_to_contain_text("1.0")
+    expect(heads.state).not_to_contain_text("The open head")
+    expect(legend).to_contain_text("1.0")
+    expect(heads.problem).to_be_hidden()
+    notebook.run(f"heads_module.REACH = {reach}")
+    heads.click(0, 0, across=8)
+    heads.expect_open(0, 0)
 
 
 def test_ten_views_in_one_notebook_are_all_painted(notebook):
@@ -367,7 +384,7 @@ def test_a_freed_record_says_so_and_the_picture_stays(notebook, show):
     expect(heads.problem).to_have_text(re.compile(r"attention 2 \(layer\.2\) was freed"))
     heads.expect_open(2, 5)
     heads.opened.hover(700, 900, n_keys=1536)  # its thumbnail is what is left
-    expect(heads.opened.value).to_contain_text("largest of 24 × 24 weights: ≈ 1.000")
+    expect(heads.opened.value).to_contain_text("largest of 48 × 48 weights: ≈ 1.000")
     heads.page.mouse.move(0, 0)
     heads.click(1, 1, across=8)
     expect(heads.problem).to_contain_text("attention 1 (layer.1) was freed")

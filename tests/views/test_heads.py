@@ -10,6 +10,7 @@ import torch
 from attnviz.seeing import AttentionRecord
 from attnviz.views.heads import HeadsView, heads
 from attnviz.views.measures import measures
+from attnviz.views.thumbnails import BYTES, SAMPLED, SIDE
 
 TOKENS = ["[CLS]", "the", "cat", "sat", "[SEP]"]
 MEASURES = [
@@ -130,10 +131,10 @@ class TestWhatIsSent:
     def test_captured_layers_have_names(self):
         assert heads(records(2, 3, 4), names(4)).names == ["layer.0", "layer.1"]
 
-    @pytest.mark.parametrize("n", [63, 64, 65, 100, 127, 130])
+    @pytest.mark.parametrize("n", [SIDE - 1, SIDE, SIDE + 1, 100, 127, 130])
     def test_long_texts_keep_the_largest_of_each_patch(self, n):
         weights = dirichlet(2, n, n)
-        side = min(n, 64)
+        side = min(n, SIDE)
         wanted = largest_of_patches(weights, side, side)
         assert abs(thumbnails(heads([weights], names(n))) - wanted).max() <= 0.004
 
@@ -141,18 +142,18 @@ class TestWhatIsSent:
         ("n_layers", "n_heads", "n", "side"),
         [
             (2, 4, 16, 16),
-            (6, 12, 64, 64),
-            (12, 12, 128, 64),
-            (12, 12, 512, 64),
-            (12, 12, 2048, 64),
-            (32, 32, 128, 24),
-            (32, 32, 512, 24),
+            (6, 12, 64, SIDE),
+            (12, 12, 128, SIDE),
+            (12, 12, 512, SIDE),
+            (12, 12, 2048, SAMPLED),
+            (32, 32, 128, 18),
+            (32, 32, 512, 18),
         ],
     )
     def test_no_more_than_two_megabytes_at_first(self, n_layers, n_heads, n, side):
         view = heads(records(n_layers, n_heads, n), names(n))
         state = view.get_state()
-        assert len(state["thumbnails"]["values"]) == n_layers * n_heads * side * side <= 600_000
+        assert len(state["thumbnails"]["values"]) == n_layers * n_heads * side * side <= BYTES
         assert bytes_of(state["cells"]) <= 4 * 512 * 512 + 50
         assert bytes_of(state["measured"]) <= 6 * 4 * n_layers * n_heads + 100
         assert bytes_of(state) < 2_000_000
@@ -189,20 +190,20 @@ def long():
 
 
 class TestOneStrongLink:
-    """It must not vanish among 64 × 64 cells, however long the text is."""
+    """It must not vanish among the few cells of a thumbnail, however long the text is."""
 
     @pytest.mark.parametrize(("query", "key"), [(0, 299), (150, 7), (299, 0), (133, 133)])
     def test_it_is_there_at_once_where_all_is_read(self, query, key):
         seen = records(2, 3, 300)
         link(seen[1], 2, query, key)
         strong = np.argwhere(thumbnails(heads(seen, names(300))) > 0.5)
-        assert strong.tolist() == [[5, query * 64 // 300, key * 64 // 300]]
+        assert strong.tolist() == [[5, query * SIDE // 300, key * SIDE // 300]]
 
     @pytest.mark.slow
     def test_it_is_there_once_the_rest_was_read(self, long, ask):
         view = heads(long, names(6000))
         step, before = view.sampled, thumbnails(view)
-        assert step == 6000 // 64
+        assert step == 6000 // SAMPLED
         assert before[1].max() < 0.1
         pieces, data = [], []
         for _ in range(100):
@@ -215,9 +216,9 @@ class TestOneStrongLink:
         assert view.sampled == 1
         after = thumbnails(view)
         strong = np.argwhere(after[1] > 0.5)
-        assert strong.tolist() == [[1000 * 64 // 6000, 4321 * 64 // 6000]]
+        assert strong.tolist() == [[1000 * SAMPLED // 6000, 4321 * SAMPLED // 6000]]
         assert (after >= before).all()
-        wanted = largest_of_patches(long.weights[0].numpy(), 64, 64)
+        wanted = largest_of_patches(long.weights[0].numpy(), SAMPLED, SAMPLED)
         assert abs(255 * np.sqrt(after) - 255 * np.sqrt(wanted)).max() < 0.51  # to the last byte
         self.check_pieces(pieces, data, after)
         assert ask(view, {"refine": True}) == ({"done": True}, [])
@@ -260,7 +261,9 @@ class TestOneStrongLink:
         seen[0].query.copy_(sound)
         while not ask(view, {"refine": True})[0]["done"]:
             pass
-        wanted = np.concatenate([largest_of_patches(r.weights[0].numpy(), 64, 64) for r in seen])
+        wanted = np.concatenate(
+            [largest_of_patches(r.weights[0].numpy(), SAMPLED, SAMPLED) for r in seen]
+        )
         assert abs(thumbnails(view) - wanted).max() <= 0.004
 
 
@@ -308,6 +311,25 @@ class TestAnOpenHead:
         cells = np.frombuffer(values, "<f4").reshape(512, 512)
         wanted = largest_of_patches(seen[1].weights[0, 1:].numpy(), 512, 512)[0]
         assert np.allclose(cells, wanted, atol=1e-6)
+
+    @pytest.mark.parametrize("n", [1100, 1536])
+    def test_of_a_very_long_one_it_is_a_sample_first(self, ask, monkeypatch, n):
+        monkeypatch.setattr("attnviz.views.heads.REACH", 2**20)
+        seen = records(2, 2, n, size=1)
+        view, weights = heads(seen, names(n)), seen[1].weights[0, 1:].numpy()
+        answer, [values] = ask(view, {"open": [1, 1]})
+        step = n // 512
+        assert answer == {"rows": 256, "columns": 256, "exact": False, "sampled": step}
+        kept = np.zeros_like(weights)
+        kept[:, step // 2 :: step] = weights[:, step // 2 :: step]
+        wanted = largest_of_patches(kept, 256, 256)[0]
+        assert wanted.max(1).min() > 0  # each row of patches has a query of its own
+        cells = (np.frombuffer(values, np.uint8).reshape(256, 256) / 255) ** 2
+        assert abs(cells - wanted).max() <= 0.004
+        answer, [values] = ask(view, {"open": [1, 1], "whole": True})
+        assert answer == {"rows": 512, "columns": 512, "exact": True}
+        wanted = largest_of_patches(weights, 512, 512)[0]
+        assert np.allclose(np.frombuffer(values, "<f4").reshape(512, 512), wanted, atol=1e-6)
 
     def test_a_closer_look_is_of_the_head_that_is_asked_for(self, ask):
         seen = records(2, 2, 1100)
