@@ -6,7 +6,7 @@ const PACE = 200; // milliseconds that a step is shown while it plays
 const HIGH = 76, INSET = 8, MARK = 4; // CSS pixels: the curve, half of the slider's thumb, the radius of the mark
 const MARGIN = 5, FOOT = 6; // above and below the curve; a snapshot's tick
 
-const inWords = (loss) => (loss !== 0 && (Math.abs(loss) < 0.001 || Math.abs(loss) >= 1e6) ? loss.toPrecision(3) : loss.toFixed(3));
+const inWords = (loss) => (loss !== 0 && (Math.abs(loss) < 0.001 || Math.abs(loss) >= 1e4) ? loss.toExponential(2) : loss.toFixed(3));
 
 // The curve of the loss, with the step that is shown. choose(step): the reader points at a step on it.
 function makeCurve(parent, { points, end, steps, choose }) {

@@ -1,7 +1,9 @@
 """A head at several training steps, and the loss, as a matplotlib figure."""
 
 from collections.abc import Sequence
+from itertools import chain
 from math import ceil
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -66,7 +68,8 @@ def scrubber_figure(
     bar.set_label("attention weight", fontsize=9)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
-    tops.suptitle(plain(title), fontsize=11)
+    lines = [wrap(line, int(11 * width)) for line in title.splitlines()]
+    tops.suptitle(plain("\n".join(chain(*lines))), fontsize=11)
     return figure
 
 

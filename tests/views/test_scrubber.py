@@ -317,6 +317,14 @@ class TestFigure:
         assert curve.lines[0].get_xdata()[0] == 1
         assert self.axes(scrubber(snapshots, TOKENS).figure())[1] is None
 
+    def test_a_long_title_is_broken_into_lines(self, view):
+        view.title = 20 * "a model that learns "
+        (title,) = [t.get_text() for part in view.figure().subfigs[:1] for t in part.texts]
+        *lines, last = title.split("\n")
+        assert last == "layer 0, head 0"
+        assert len(lines) > 1
+        assert " ".join(lines) == view.title.strip()
+
     @pytest.mark.slow
     @pytest.mark.parametrize(
         ("steps", "queries", "keys"), [([0], 1, 1), ([0, 7], 5, 30), (range(6), 90, 90)]
