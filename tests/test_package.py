@@ -18,7 +18,7 @@ MAY_IMPORT = {  # room: the rooms it may import from, besides itself
     "seeing": set(),
     "training": {"data"},
     "views": set(),
-    "lessons": {"layers", "models", "views"},
+    "lessons": {"layers", "models", "seeing", "views"},
 }
 
 

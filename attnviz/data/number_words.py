@@ -13,9 +13,10 @@ import torch
 from num2words import num2words
 from torch import Tensor
 
+from attnviz.data.padding import END, PAD, START, pad
+
 LANGUAGES = ("de", "fr", "es", "da", "ja")
 TOO_LARGE = 1_000_000
-PAD, START, END = "[pad]", "[start]", "[end]"
 _MORPHEMES = {  # the parts of words that are written without a space, the longer ones first
     "de": "siebzehn sechzehn dreißig zwanzig vierzig fünfzig sechzig siebzig achtzig neunzig "
     "hundert tausend sieben zwölf sechs null eins zwei drei vier fünf acht neun zehn elf ein und",
@@ -148,7 +149,7 @@ class NumberWords:
         pairs = [(n, self._language(x)) for n, x in zip(numbers, languages, strict=True)]
         source = [self._encode_source(n, language) for n, language in pairs]
         target = [self._encode_target(n, language) for n, language in pairs]
-        return _pad(source), _pad(target)
+        return pad(source), pad(target)
 
     def read(self, ids: Sequence[int], language: str | None = None) -> str:
         """The words that target ids say, up to [end].
@@ -185,9 +186,3 @@ def _pieces_of(language: str) -> tuple[str, ...]:
     """All pieces of a language, in the order in which they are met."""
     numbers = [*range(1000), *range(1000, TOO_LARGE, 1000), 1001, 1100]
     return tuple(dict.fromkeys(p for n in numbers for p in split(spell(n, language), language)))
-
-
-def _pad(rows: list[list[int]]) -> Tensor:
-    longest = max(map(len, rows), default=0)
-    padded = [row + [0] * (longest - len(row)) for row in rows]
-    return torch.tensor(padded, dtype=torch.int64).reshape(len(rows), longest)

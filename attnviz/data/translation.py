@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
-PAD, START, END, UNKNOWN = "[pad]", "[start]", "[end]", "[unknown]"
+from attnviz.data.padding import END, PAD, START, pad
+
+UNKNOWN = "[unknown]"
 
 Pair = tuple[str, str]
 
@@ -88,7 +89,7 @@ class SentencePairs:
             [e.ids for e in tokenizer.encode_batch([pair[side] for pair in pairs])]
             for side, tokenizer in enumerate(self._tokenizers)
         )
-        return _pad(source), _pad([[self.start, *ids, self.end] for ids in target])
+        return pad(source), pad([[self.start, *ids, self.end] for ids in target])
 
     def read(self, ids: Sequence[int]) -> str:
         """The sentence that target ids say, up to [end]."""
@@ -107,9 +108,3 @@ def _train(sentences: list[str], vocabulary: int) -> Tokenizer:
     )
     tokenizer.train_from_iterator(sentences, trainer)
     return tokenizer
-
-
-def _pad(rows: list[list[int]]) -> Tensor:
-    longest = max(map(len, rows), default=0)
-    padded = [row + [0] * (longest - len(row)) for row in rows]
-    return torch.tensor(padded, dtype=torch.int64).reshape(len(rows), longest)
