@@ -45,7 +45,8 @@ class Reverser(nn.Module):
         memory = self.transformer.encoder(self.embed(source))
         if not self.memory:
             memory = torch.zeros_like(memory)
-        mask = torch.ones(n, n, dtype=torch.bool).triu(1) if self.causal else None
+        first = 2 if self.causal == "one too far" else 1
+        mask = torch.ones(n, n, dtype=torch.bool).triu(first) if self.causal else None
         x = self.transformer.decoder(x, memory, tgt_mask=mask)
         x = x + x.mean(0) if self.mix else x
         logits = self.output(x)
@@ -68,13 +69,25 @@ class Looking(nn.Module):
         x = self.words(ids)
         if self.with_places:
             x = x + self.places.weight[: ids.size(1)]
-        if self.kind is not None:
+        if self.kind == "mask":
+            x = x + segments[..., None] * self.words(segments)
+        elif self.kind is not None:
             x = x + (self.segments if self.kind == "table" else self.words)(segments)
         n = ids.size(1)
         future = torch.ones(n, n, dtype=torch.bool).triu(1)
         mask = {"both": None, "left": future, "right": future.T}[self.sees]
         logits = self.output(self.layers(x, mask))
         return logits.mT if self.transpose else logits
+
+
+class Wide(Reverser):
+    """With heads of another width."""
+
+    def forward(self, source, target):
+        query = torch.ones(len(source), 4, source.size(1), 16)
+        return super().forward(source, target) + F.scaled_dot_product_attention(
+            query, query, self.output.weight[0, 0] * query
+        ).mean((1, 2, 3)).view(-1, 1, 1)
 
 
 def differs(model, source, target):
@@ -218,6 +231,19 @@ def test_every_known_mistake_is_planted(name):
     known = CHECKS[name].properties if name in REPAIRS else CHECKS[name].misconceptions
     for mistake in known:
         assert sum(word in mistake.says for word in diagnoses) == 1, mistake.says
+
+
+@pytest.mark.parametrize(
+    ("name", "bug", "diagnosis"),
+    [
+        ("repaired_transformer", lambda: Reverser(causal="one too far"), "can read the answer"),
+        ("repaired_transformer", Wide, "4 heads of width 8"),
+        ("repaired_bert", lambda: Looking(segments="mask"), "word table"),
+    ],
+    ids=["mask one too far", "width of heads", "only segment 1 is a word"],
+)
+def test_a_smaller_bug_is_named_too(name, bug, diagnosis):
+    assert diagnosis in CHECKS[name](bug).reason
 
 
 def test_an_attempt_leaves_no_case_in_another_mode():
