@@ -1,6 +1,7 @@
 """Real sentences and their translations: from a file, or from the Hugging Face hub."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -45,7 +46,23 @@ def _read_file(file: Path):
 
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file} with sentence pairs")
-    return Dataset.from_json(str(file), keep_in_memory=True)
+    with _no_progress_bars():
+        return Dataset.from_json(str(file), keep_in_memory=True)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Reading a file takes a moment: no bar is needed for it."""
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 def _read_hub(name: str, split: str):
