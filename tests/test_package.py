@@ -1,9 +1,11 @@
 """The package as a whole: cheap to import, and every room keeps to its neighbours."""
 
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -70,3 +72,18 @@ def test_importing_it_loads_nothing_heavy():
 def test_views_need_no_torch():
     drawn = "import attnviz as av; av.heatmap([[1.0]], ['a']); av.plot_heatmap([[1.0]], ['a'])"
     assert "torch" not in loaded_by(drawn)
+
+
+@pytest.mark.slow
+def test_the_wheel_is_small_and_has_all_but_the_lessons(tmp_path):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT.parent / name, tmp_path)
+    shutil.copytree(ROOT, tmp_path / "attnviz", ignore=shutil.ignore_patterns("__pycache__"))
+    how = ["--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", tmp_path / "wheel"]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *how, tmp_path], check=True)
+    (wheel,) = (tmp_path / "wheel").iterdir()
+    assert wheel.stat().st_size < 200_000
+    packed = {name for name in ZipFile(wheel).namelist() if name.startswith("attnviz/")}
+    files = [f for suffix in ("py", "js", "css") for f in ROOT.rglob(f"*.{suffix}")]
+    wanted = {file.relative_to(ROOT.parent).as_posix() for file in files}
+    assert packed == {name for name in wanted if not name.startswith("attnviz/lessons/")}
