@@ -360,6 +360,8 @@ def test_an_open_head_of_a_long_text_shows_a_sample_and_then_all(notebook, show)
     notebook.run(f"heads_module.REACH = {reach}")
     heads.click(0, 0, across=8)
     heads.expect_open(0, 0)
+    heads.opened.hover(700, 900, n_keys=1536)
+    expect(heads.opened.value).to_contain_text("largest of 3 × 3 weights")  # no thumbnail any more
 
 
 def test_ten_views_in_one_notebook_are_all_painted(notebook):
