@@ -80,8 +80,9 @@ def heads_figure(layers: Sequence[np.ndarray], title: str = "") -> Figure:
             y, x = i * (rows + gap), j * (columns + gap)
             mosaic[y : y + rows, x : x + columns] = np.sqrt(head)
     side = min(0.55, _MOST / max(most, len(layers)))
-    figure = Figure(figsize=(side * most + 1.2, side * len(layers) + 1.1), layout="constrained")
-    ax = figure.add_subplot()
+    wide = max(side * most + 1.2, min(0.1 * len(title), _MOST))  # room for the title of few heads
+    figure = Figure(figsize=(wide, side * len(layers) + 1.1), layout="constrained")
+    ax = figure.add_subplot(box_aspect=len(layers) / most)
     limits = {"vmin": 0, "vmax": np.nanmax(mosaic) or 1}
     ax.imshow(mosaic, cmap=COLOR_MAP, aspect="auto", interpolation="nearest", **limits)
     every = ceil(0.25 / side)

@@ -513,6 +513,14 @@ class TestBadInput:
 
 
 class TestPicture:
+    def test_a_long_title_fits_above_few_heads(self):
+        title = "Two heads: click the other one to open it"
+        figure = heads([dirichlet(2, 9, 9)], names(9), title=title).figure()
+        figure.draw_without_rendering()
+        box = figure.axes[0].title.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width
+
     def test_repr_is_short(self, view):
         assert repr(view) == "HeadsView(4 layers, 12 heads, 5 queries × 5 keys)"
         assert isinstance(view, HeadsView)
