@@ -95,6 +95,36 @@ def _merge(mask: Tensor | None, bias: Tensor | None) -> Tensor | None:
     return torch.where(mask, bias, -math.inf)
 
 
+def _fused(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float
+) -> Tensor:
+    """Attention in torch's fused kernel; on CPUs in float32, as its bfloat16 backward is slow."""
+    if query.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return F.scaled_dot_product_attention(query, key, value, mask, dropout)
+    with torch.autocast("cpu", enabled=False):
+        mask = mask.float() if mask is not None and mask.is_floating_point() else mask
+        inputs = (t.float() for t in (query, key, value))
+        return F.scaled_dot_product_attention(*inputs, mask, dropout)
+
+
+def take(x: Tensor, at: Tensor) -> Tensor:
+    """The vectors of x at some places of each row.
+
+    x: (batch, token, d_model)   at: (batch, n) int64, 0 to token - 1.
+    Returns (batch, n, d_model).
+    """
+    return x.gather(1, at[..., None].expand(-1, -1, x.size(2)))
+
+
+def _check_places(at: Tensor, x: Tensor) -> None:
+    if at.dtype != torch.int64:
+        raise TypeError(f"at must be int64, got {at.dtype}")
+    if at.dim() != 2 or len(at) != len(x):
+        raise ValueError(f"at must be (batch={len(x)}, n), got {tuple(at.shape)}")
+    if at.numel() and not 0 <= at.min() <= at.max() < x.size(1):
+        raise ValueError(f"at must be between 0 and {x.size(1) - 1}, got {at.min()} to {at.max()}")
+
+
 class MultiHeadAttention(nn.Module):
     """Several attentions side by side, each on its own slice of the model's width.
 
@@ -144,6 +174,7 @@ class MultiHeadAttention(nn.Module):
         mask: Tensor | None = None,
         need_weights: bool = False,
         bias: Tensor | None = None,
+        at: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Let the tokens of x attend to themselves, or to those of memory (cross-attention).
 
@@ -153,6 +184,9 @@ class MultiHeadAttention(nn.Module):
         need_weights: return the weights too; without them the fused kernel of torch is used.
         bias:   finite numbers added to the scores, such as `alibi`; broadcasts to (batch, heads,
                 query, key).
+        at:     (batch, query) int64: of self-attention only the results at these places of x are
+                wanted. They are the queries then; all tokens are keys. This saves time where the
+                other results would not be used.
         Returns (batch, query, d_model) and the weights (batch, heads, query, key) or None.
         Raises ValueError or TypeError for inputs, a mask or a bias that do not fit.
         """
@@ -161,7 +195,12 @@ class MultiHeadAttention(nn.Module):
             self._check_tokens("memory", memory)
             if len(memory) != len(x):
                 raise ValueError(f"memory has batch size {len(memory)}, x has {len(x)}")
-        query, key, value = self._project(x, memory)  # (batch, heads, token, d_k) each
+        if at is not None:
+            if memory is not None:
+                raise ValueError("at chooses queries of self-attention: give it without memory")
+            _check_places(at, x)
+            x, memory = take(x, at), x
+        query, key, value = self._project(x, memory, at)  # (batch, heads, token, d_k) each
         scores = (*query.shape[:-1], key.size(-2))  # (batch, heads, query, key)
         mask = None if mask is None else _for_heads(mask, scores)
         bias = None if bias is None else _to_add(bias, scores, query.dtype)
@@ -171,10 +210,12 @@ class MultiHeadAttention(nn.Module):
             weights = attention_weights(query, key, mask, bias)
             mixed = F.dropout(weights, dropout) @ value
         else:
-            mixed = F.scaled_dot_product_attention(query, key, value, _merge(mask, bias), dropout)
+            mixed = _fused(query, key, value, _merge(mask, bias), dropout)
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), weights
 
-    def _project(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _project(
+        self, x: Tensor, memory: Tensor | None, at: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         if memory is None:
             projected = self.qkv_proj(x).chunk(3, dim=-1)
         else:
@@ -184,7 +225,7 @@ class MultiHeadAttention(nn.Module):
             projected = query, *F.linear(memory, weight[d_model:], bias_kv).chunk(2, dim=-1)
         query, key, value = (t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in projected)
         if self.rotary:
-            query, key = rotate(query), rotate(key)
+            query, key = rotate(query, None if at is None else at[:, None]), rotate(key)
         return query, key, value
 
     def _check_tokens(self, name: str, tokens: Tensor) -> None:

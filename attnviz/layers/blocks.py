@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnviz.layers.attention import MultiHeadAttention
+from attnviz.layers.attention import MultiHeadAttention, take
 
 Activation = Callable[[Tensor], Tensor]
 Attended = tuple[Tensor, Tensor | None]  # what attention returns: vectors, and weights or None
@@ -52,26 +52,34 @@ class EncoderBlock(nn.Module):
         mask: Tensor | None = None,
         need_weights: bool = False,
         bias: Tensor | None = None,
+        at: Tensor | None = None,
     ) -> Attended:
-        """x: (batch, token, d_model); mask and bias as in MultiHeadAttention.
+        """x: (batch, token, d_model); mask, bias and at as in MultiHeadAttention.
 
-        Returns (batch, token, d_model) and the weights (batch, heads, query, key) or None.
+        Returns (batch, token, d_model), or with `at` only these places, (batch, n, d_model); and
+        the weights (batch, heads, query, key) or None.
         """
 
         def attend(x: Tensor) -> Attended:
-            return self.attention(x, mask=mask, need_weights=need_weights, bias=bias)
+            return self.attention(x, mask=mask, need_weights=need_weights, bias=bias, at=at)
 
-        x, weights = self._add(x, attend, self.attention_norm)
+        x, weights = self._add(x, attend, self.attention_norm, at)
         x, _ = self._add(x, self._feed_forward, self.feed_forward_norm)
         return x, weights
 
     def _feed_forward(self, x: Tensor) -> Attended:
         return self.narrow(self.activation(self.widen(x))), None
 
-    def _add(self, x: Tensor, branch: Callable[[Tensor], Attended], norm: nn.LayerNorm) -> Attended:
+    def _add(
+        self,
+        x: Tensor,
+        branch: Callable[[Tensor], Attended],
+        norm: nn.LayerNorm,
+        at: Tensor | None = None,
+    ) -> Attended:
         """Add what a branch makes of x to x, with the LayerNorm before the branch or after."""
         change, weights = branch(norm(x) if self.pre_norm else x)
-        x = x + self.dropout(change)
+        x = (x if at is None else take(x, at)) + self.dropout(change)
         return (x if self.pre_norm else norm(x)), weights
 
 

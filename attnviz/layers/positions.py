@@ -25,20 +25,24 @@ def rotate(x: Tensor, positions: Tensor | None = None, base: float = 10_000.0) -
     """Turn queries or keys by angles that grow with their position (rotary embedding, RoPE).
 
     x:         (..., token, d_k), d_k even; place i is paired with place i + d_k / 2.
-    positions: (token,), 0 to token - 1 when not given.
+    positions: (token,), or as many as x has vectors after broadcasting, such as (batch, 1, token);
+               0 to token - 1 when not given.
     base:      wavelengths run from 2π to base · 2π tokens.
     Returns x turned, of the same shape and dtype; lengths do not change, and the dot product of a
     turned query and a turned key depends on their distance alone.
-    Raises ValueError for an odd d_k or another number of positions than tokens.
+    Raises ValueError for an odd d_k or positions that do not fit the tokens.
     Source: Su et al. 2021, "RoFormer", section 3.4.2; pairing as in Llama.
     """
     d_k, n = x.size(-1), x.size(-2)
     _check_even("d_k (the last dimension of x)", d_k)
     if positions is None:
         positions = torch.arange(n, device=x.device)
-    elif positions.shape != (n,):
-        raise ValueError(f"positions must be ({n},), one a token, got {tuple(positions.shape)}")
-    angles = positions[:, None] * _frequencies(d_k, base).to(x.device)  # (token, d_k / 2)
+    elif not _broadcasts(positions.shape, x.shape[:-1]):
+        raise ValueError(
+            f"positions must be ({n},), one a token, or broadcast to {tuple(x.shape[:-1])}, "
+            f"got {tuple(positions.shape)}"
+        )
+    angles = positions[..., None] * _frequencies(d_k, base).to(x.device)  # (..., token, d_k / 2)
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     first, second = x.chunk(2, -1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
@@ -66,6 +70,13 @@ def alibi(n_heads: int, n_queries: int, n_keys: int | None = None) -> Tensor:
     queries = torch.arange(n_keys - n_queries, n_keys)
     distance = (queries[:, None] - torch.arange(n_keys)).abs()  # (query, key)
     return -_slopes(n_heads)[:, None, None] * distance
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Whether this shape broadcasts to the other one, and has its last size."""
+    if not shape or len(shape) > len(to) or shape[-1] != to[-1]:
+        return False
+    return all(n in (1, m) for n, m in zip(reversed(shape), reversed(to), strict=False))
 
 
 def _slopes(n_heads: int) -> Tensor:

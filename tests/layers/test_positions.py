@@ -110,9 +110,11 @@ class TestRotate:
         with pytest.raises(ValueError, match=f"d_k .* must be a positive even number, got {d_k}"):
             rotate(torch.randn(3, d_k))
 
-    @pytest.mark.parametrize("shape", [(3,), (1,), (1, 4)])
+    @pytest.mark.parametrize("shape", [(3,), (1,), (3, 4), (1, 2, 4)])
     def test_a_position_for_each_token_and_no_more(self, shape):
-        with pytest.raises(ValueError, match=r"positions must be \(4,\), one a token, got"):
+        with pytest.raises(
+            ValueError, match=r"positions must be \(4,\), one a token, or broadcast to"
+        ):
             rotate(torch.randn(2, 4, 6), torch.ones(shape))
 
 
