@@ -16,6 +16,7 @@ _HOME = {  # public name: the module that defines it
     "OverlayView": "attnviz.views.overlay",
     "ScoresView": "attnviz.views.scores",
     "ScrubberView": "attnviz.views.scrubber",
+    "TokensView": "attnviz.views.tokens",
     "about": "attnviz.machine",
     "capture": "attnviz.seeing",
     "device": "attnviz.machine",
@@ -25,6 +26,7 @@ _HOME = {  # public name: the module that defines it
     "heads": "attnviz.views.heads",
     "heatmap": "attnviz.views.heatmap",
     "mask": "attnviz.seeing",
+    "native_bf16": "attnviz.machine",
     "off": "attnviz.seeing",
     "only": "attnviz.seeing",
     "overlay": "attnviz.views.overlay",
@@ -35,6 +37,7 @@ _HOME = {  # public name: the module that defines it
     "seed": "attnviz.machine",
     "show": "attnviz.views.figures",
     "temperature": "attnviz.seeing",
+    "tokenizer": "attnviz.views.tokens",
     "uniform": "attnviz.seeing",
 }
 _ROOMS = ("apps", "data", "layers", "lessons", "models", "seeing", "training", "views")

@@ -18,6 +18,16 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
+def native_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 by itself, so that it is faster than float32 there."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
+
+
 def seed(number: int) -> None:
     """Make what follows repeatable: seeds Python's, NumPy's and torch's random generators."""
     random.seed(number)

@@ -2,5 +2,6 @@
 
 from attnviz.training.loop import History, train
 from attnviz.training.schedules import inverse_sqrt, warmup_linear
+from attnviz.training.together import Together, muon_and_adamw
 
-__all__ = ["History", "inverse_sqrt", "train", "warmup_linear"]
+__all__ = ["History", "Together", "inverse_sqrt", "muon_and_adamw", "train", "warmup_linear"]

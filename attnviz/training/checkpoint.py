@@ -7,17 +7,23 @@ from typing import Any
 import torch
 from torch import nn
 
+from attnviz.training import processes
+
 
 def save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
     """Write a checkpoint; the file that was there stays until the new one is complete.
 
     state: numbers and lists of numbers, such as the step and the losses so far.
+    Of several processes all must call it; the first writes.
     """
     random = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         random["cuda"] = torch.cuda.get_rng_state_all()
+    random = processes.gathered(random)
+    if not processes.is_first():
+        return
     everything = {
-        "model": model.state_dict(),
+        "model": processes.unwrapped(model).state_dict(),
         "optimizer": optimizer.state_dict(),
         "optimizer_class": type(optimizer).__name__,
         "random": random,
@@ -43,6 +49,7 @@ def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
         weights, moments, optimizer_class, random, state = (everything[name] for name in names)
     except Exception as error:  # torch raises whatever the broken file makes it stumble over
         raise ValueError(f"{path} is not a checkpoint that can be read: {error}") from error
+    model = processes.unwrapped(model)
     there, here = _shapes(weights), _shapes(model.state_dict())
     for name in [*there, *here]:
         if there.get(name) != here.get(name):
@@ -57,9 +64,10 @@ def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
     except ValueError as error:  # parameters in other groups
         raise ValueError(f"{path} is of another optimizer: {error}") from error
     model.load_state_dict(weights)
-    torch.set_rng_state(random["cpu"])
-    if "cuda" in random and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(random["cuda"][: torch.cuda.device_count()])
+    if random := processes.own(random):
+        torch.set_rng_state(random["cpu"])
+        if "cuda" in random and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(random["cuda"][: torch.cuda.device_count()])
     return state
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from attnviz.training import checkpoint as checkpoints
+from attnviz.training import processes
 from attnviz.training.plot import LivePlot
 from attnviz.training.schedules import Schedule
 
@@ -51,10 +52,12 @@ def train(
     seconds: float | None = None,
     schedule: Schedule | None = None,
     clip: float | None = 1.0,
+    accumulate: int = 1,
     bf16: bool = False,
     checkpoint: str | Path | None = None,
     save_every: float = 30.0,
     after_step: Callable[[int, nn.Module], None] | None = None,
+    history: History | None = None,
     show: bool = True,
 ) -> History:
     """Train a model for a number of steps or of seconds.
@@ -67,53 +70,70 @@ def train(
     steps, seconds: when to end; one of the two. Seconds count training alone, over all resumptions.
     schedule:  factor of the learning rate by progress (0 to 1); constant when not given.
     clip:      the largest norm of the gradient; longer ones are shortened. None leaves them.
+    accumulate: of so many batches the mean gradient makes one step; batch_of is then asked for
+               batches 0 to accumulate · steps - 1.
     bf16:      compute the loss in bfloat16 where that is safe (autocast); weights stay float32.
     checkpoint: a file that is written every save_every seconds, at the end and on an interruption
                (Ctrl-C, or the kernel's stop button), and from which training goes on when it is
                there. A folder that is missing is made.
     after_step: called after each step with the steps done so far and the model.
+    history:   is filled while training, for after_step to look into; a fresh one when not given.
     show:      a progress bar, and in a notebook a live plot of the loss.
+    Where torch.distributed connects several processes, each calls this with the same model wrapped
+    in DistributedDataParallel and its own share of the batches; all steps are then made together,
+    the losses are means over the processes, the clock is the first one's, and it alone writes the
+    checkpoint and shows progress.
     Returns the history of all steps. An interruption ends it after the step at hand. The learning
     rates are then what they were; the model is left in training mode.
-    Raises ValueError when not exactly one of steps and seconds is given, when the loss or its
+    Raises ValueError when not exactly one of steps and seconds is given, when several processes
+    train a model that is not wrapped, when the loss or its
     gradient is no number any more (before the weights take harm), or for a file that is no
     checkpoint of this model and optimizer.
     """
     _check_end(steps, seconds)
+    if accumulate < 1:
+        raise ValueError(f"accumulate must be at least 1, got {accumulate}")
+    processes.check_wrapped(model)
     device = next(model.parameters()).device
     path = None if checkpoint is None else Path(checkpoint)
-    history = History()
+    history = History() if history is None else history
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)  # fail now rather than after the training
         if path.exists():
-            history = History(**checkpoints.load(path, model, optimizer))
+            done = checkpoints.load(path, model, optimizer)
+            history.losses[:], history.seconds[:] = done["losses"], done["seconds"]
     begun = time.perf_counter() - history.elapsed
-    saved = time.perf_counter()
+    saved, stopped = history.elapsed, False
 
     def progress() -> float:
-        done = history.step / steps if steps else (time.perf_counter() - begun) / seconds
-        return min(1.0, done)
+        if steps:
+            return min(1.0, history.step / steps)
+        return min(1.0, processes.of_the_first(time.perf_counter() - begun, device) / seconds)
 
     with (
         _full_rates_kept(optimizer),
-        _Progress(show, history, steps, seconds) as told,
+        _Progress(show and processes.is_first(), history, steps, seconds) as told,
         _interruption() as interrupted,
     ):
-        while progress() < 1 and not interrupted.is_set():
+        while progress() < 1 and not stopped:
             for group in optimizer.param_groups:
                 factor = 1.0 if schedule is None else schedule(progress())
                 group["lr"] = group["full_lr"] * factor
-            batch = _moved(batch_of(history.step), device)
+            first = history.step * accumulate
+            batches = (_moved(batch_of(first + i), device) for i in range(accumulate))
             model.train()  # each time, as after_step may have evaluated it
-            loss = _step(model, batch, loss_of, optimizer, clip, bf16, history.step)
+            loss = _step(model, batches, accumulate, loss_of, optimizer, clip, bf16, history.step)
+            loss, elapsed, stopped = processes.agree(
+                loss, time.perf_counter() - begun, interrupted.is_set(), device
+            )
             history.losses.append(loss)
-            history.seconds.append(time.perf_counter() - begun)
+            history.seconds.append(elapsed)
             if after_step is not None:
                 after_step(history.step, model)
             told.step(history)
-            if path is not None and time.perf_counter() - saved > save_every:
+            if path is not None and elapsed - saved > save_every:
                 checkpoints.save(path, model, optimizer, asdict(history))
-                saved = time.perf_counter()
+                saved = elapsed
         if path is not None:
             checkpoints.save(path, model, optimizer, asdict(history))
     return history
@@ -121,21 +141,26 @@ def train(
 
 def _step(
     model: nn.Module,
-    batch: Any,
+    batches: Iterator[Any],
+    n_batches: int,
     loss_of: Callable[[nn.Module, Any], Tensor],
     optimizer: torch.optim.Optimizer,
     clip: float | None,
     bf16: bool,
     number: int,
 ) -> float:
-    """One step of training; returns its loss."""
+    """One step of training with the mean gradient of the batches; returns their mean loss."""
     device = next(model.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        loss = loss_of(model, batch)
-    value = loss.item()
-    _check_finite("loss", value, number)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    value = 0.0
+    for i, batch in enumerate(batches):
+        with processes.apart(model, apart=i < n_batches - 1):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                loss = loss_of(model, batch) / n_batches
+            part = loss.item()
+            _check_finite("loss", part, number)
+            value += part
+            loss.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), inf if clip is None else clip)
     _check_finite("gradient", norm.item(), number)
     optimizer.step()

@@ -1,0 +1,295 @@
+"""Pretrain a BERT from the command line, for minutes or for days, on one device or on many.
+
+python -m attnviz.training.pretrain --minutes 5 --output bert.safetensors
+torchrun --nproc-per-node 2 -m attnviz.training.pretrain --steps 2000 --output bert.safetensors
+accelerate launch --num-processes 2 -m attnviz.training.pretrain --steps 2000
+
+Beside the model it writes a log, one JSON object a line, and a checkpoint from which the same
+command goes on after it was interrupted or killed.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from attnviz.data import (
+    IGNORED,
+    Masking,
+    load_reviews,
+    next_sentence_pairs,
+    pack,
+    shuffled,
+    train_wordpiece,
+)
+from attnviz.data.streams import apart, stream_texts, streamed_batches
+from attnviz.machine import device, native_bf16, seed
+from attnviz.models import BertConfig, BertForPreTraining, save_bert
+from attnviz.training import processes
+from attnviz.training.loop import History, train
+from attnviz.training.measure import guess_by_frequency, measure_masked
+from attnviz.training.schedules import warmup_linear
+from attnviz.training.together import muon_and_adamw
+
+_SAMPLE = 30_000  # texts of a stream from which the vocabulary is learned
+_HELD_OUT = 2000  # texts of a stream on which the model is measured
+_LOG_EVERY = 50  # steps
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """All choices of a pretraining; the command's options are made from it."""
+
+    output: str = "bert.safetensors"  # where the model goes
+    corpus: str = "reviews"  # or a .txt, .json or .jsonl file, or a dataset of the Hugging Face hub
+    column: str = "text"  # of such a file or dataset
+    recipe: str = "modern"  # or "2018": post-LN, dropout, sentence pairs, AdamW
+    minutes: float | None = None  # how long to train; this or steps
+    steps: int | None = None
+    vocab_size: int = 4_000  # at most
+    length: int = 64  # pieces of a window
+    d_model: int = 128
+    n_layers: int = 2
+    n_heads: int = 4
+    d_ff: int = 512
+    batch_size: int = 32  # windows of a step, over all processes
+    accumulate: int = 1  # parts in which each process takes its share of them
+    learning_rate: float | None = None  # 0.02 for "modern", 0.001 for "2018" when not given
+    warmup: float = 0.1  # share of training
+    mask_rate: float | None = None  # 0.3 for "modern", 0.15 for "2018" when not given
+    whole_words: bool = False  # hide all pieces of a word together
+    seed: int = 0
+    float32: bool = False  # even where the device computes in bfloat16 by itself
+    compile: bool = False  # with torch.compile: worth it for long trainings on a GPU
+    save_every: float = 60.0  # seconds between checkpoints
+
+    def __post_init__(self) -> None:
+        if self.recipe not in ("modern", "2018"):
+            raise ValueError(f"recipe must be 'modern' or '2018', got {self.recipe!r}")
+        if (self.minutes is None) == (self.steps is None):
+            raise ValueError(
+                f"give either minutes or steps, got minutes={self.minutes}, steps={self.steps}"
+            )
+        if self.accumulate < 1 or self.batch_size < 1:
+            raise ValueError(
+                "batch_size and accumulate must be at least 1, "
+                f"got {self.batch_size} and {self.accumulate}"
+            )
+        if self.recipe == "2018" and self.corpus != "reviews":
+            raise ValueError("recipe '2018' pairs sentences of the reviews: leave corpus as it is")
+
+
+class Step(NamedTuple):
+    """What a model learns from in one pass.
+
+    ids, labels: (row, token) int64.   share: what its mean loss counts for, 1 on the average.
+    mask, types, following: of sentence pairs, as for `BertForPreTraining`, or None.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    share: Tensor
+    mask: Tensor | None = None
+    types: Tensor | None = None
+    following: Tensor | None = None
+
+
+def make_model(choices: Pretraining, vocab_size: int) -> BertForPreTraining:
+    """A fresh model of the recipe.
+
+    vocab_size: pieces that the tokenizer really has; from few texts it learns less than it may.
+    """
+    kind = BertConfig.modern if choices.recipe == "modern" else BertConfig
+    given = {name: getattr(choices, name) for name in ("d_model", "n_layers", "n_heads", "d_ff")}
+    return BertForPreTraining(kind(vocab_size=vocab_size, **given, max_len=choices.length))
+
+
+def make_optimizer(choices: Pretraining, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of the recipe: Muon with AdamW, or AdamW alone."""
+    if choices.recipe == "modern":
+        return muon_and_adamw(model, choices.learning_rate or 2e-2)
+    return torch.optim.AdamW(
+        model.parameters(), choices.learning_rate or 1e-3, weight_decay=0.01, fused=True
+    )
+
+
+def masked_batches(
+    choices: Pretraining, tokenizer: Tokenizer, batch_of: Callable[[int], Tensor]
+) -> Callable[[int], Step]:
+    """Batches of windows as steps, some of their pieces hidden.
+
+    batch_of: from the number of a step to its windows, of all processes together.
+    Returns the function that `train` asks, in this process; what is hidden depends on seed and step
+    alone, not on how many processes share the work.
+    """
+    rate = choices.mask_rate or (0.3 if choices.recipe == "modern" else 0.15)
+    always = {"mask": 1.0, "random": 0.0} if choices.recipe == "modern" else {}
+    masking = Masking(tokenizer, rate, **always, whole_words=choices.whole_words)
+    first, parts = processes.place(), processes.number() * choices.accumulate
+
+    def step_of(number: int) -> Step:
+        step, part = divmod(number, choices.accumulate)
+        generator = torch.Generator().manual_seed(choices.seed * 1_000_003 + step)
+        rows = batch_of(step)
+        ids, labels = masking(rows[:, 0] if rows.dim() == 3 else rows, generator)
+        mine = slice(part * processes.number() + first, None, parts)
+        asked = labels != IGNORED
+        share = asked[mine].sum() * parts / asked.sum()
+        if rows.dim() == 2:
+            return Step(ids[mine], labels[mine], share)
+        mask, types, following = (rows[mine, i] for i in (1, 2, 3))
+        return Step(ids[mine], labels[mine], share, mask.bool(), types, following[:, 0])
+
+    return step_of
+
+
+def pretraining_loss(model: nn.Module, step: Step) -> Tensor:
+    """The loss of one pass; over all processes and parts its mean is that of the whole batch."""
+    return step.share * model(step.ids, step.mask, step.types, step.labels, step.following).loss
+
+
+def pretrain(choices: Pretraining, show: bool = True) -> tuple[nn.Module, History]:
+    """Train a BERT from scratch, or go on where the checkpoint beside its file ends.
+
+    choices: what, on what and how long.   show: progress.
+    Writes choices.output (see `save_bert`), and beside it a log (.jsonl) and a checkpoint (.pt).
+    Where several processes run this (torchrun, accelerate), they share each batch.
+    Returns the model and its history.
+    Raises ValueError for choices that do not fit, and what reading the corpus raises.
+    """
+    accelerator = Accelerator(cpu=device().type == "cpu")  # or it would not see others on CPUs
+    if choices.batch_size % (processes.number() * choices.accumulate):
+        raise ValueError(
+            f"batch_size must be a multiple of processes · accumulate, {processes.number()} · "
+            f"{choices.accumulate}, got {choices.batch_size}"
+        )
+    output = Path(choices.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer, batch_of, counted, held_out = _corpus(choices)
+    seed(choices.seed)
+    model = make_model(choices, tokenizer.get_vocab_size()).to(accelerator.device)
+    model = torch.compile(model) if choices.compile else model
+    model = accelerator.prepare(model)
+    optimizer = make_optimizer(choices, processes.unwrapped(model))
+    log, history = _Log(output.with_suffix(".jsonl"), choices), History()
+    train(
+        model,
+        masked_batches(choices, tokenizer, batch_of),
+        pretraining_loss,
+        optimizer,
+        steps=choices.steps,
+        seconds=None if choices.minutes is None else 60 * choices.minutes,
+        schedule=warmup_linear(choices.warmup),
+        accumulate=choices.accumulate,
+        bf16=native_bf16(accelerator.device) and not choices.float32,
+        checkpoint=output.with_suffix(".pt"),
+        save_every=choices.save_every,
+        after_step=lambda *_: log.step(history),
+        history=history,
+        show=show,
+    )
+    bare = processes.unwrapped(model).eval()
+    if processes.is_first():
+        save_bert(output, bare, tokenizer, half=True)
+        log.end(history, measure_masked(bare, held_out, tokenizer),
+                guess_by_frequency(counted, held_out, tokenizer))  # fmt: skip
+    return bare, history
+
+
+def _corpus(
+    choices: Pretraining,
+) -> tuple[Tokenizer, Callable[[int], Tensor], Tensor, Tensor]:
+    """The tokenizer, the batches, windows to count pieces in, and windows to measure on."""
+    batch = choices.batch_size, choices.seed
+    if choices.corpus != "reviews":
+        kept, held_out = apart(stream_texts(choices.corpus, column=choices.column))
+        sample = list(islice(kept(), _SAMPLE))
+        tokenizer = train_wordpiece(sample, choices.vocab_size)
+        cut = partial(pack, tokenizer=tokenizer, length=choices.length)
+        stream = streamed_batches(kept, tokenizer, choices.length, *batch)
+        return tokenizer, stream, cut(sample), cut(list(islice(held_out(), _HELD_OUT)))
+    texts = [review.text for review in load_reviews()]
+    tokenizer = train_wordpiece(texts, choices.vocab_size)
+    cut = partial(pack, tokenizer=tokenizer, length=choices.length)
+    windows = cut(texts)
+    rows = windows if choices.recipe == "modern" else pair_rows(choices, texts, tokenizer)
+    held_out = cut([review.text for review in load_reviews("validation")])
+    return tokenizer, shuffled(rows, *batch), windows, held_out
+
+
+def pair_rows(choices: Pretraining, texts: list[str], tokenizer: Tokenizer) -> Tensor:
+    """Sentence pairs as one tensor, as `masked_batches` takes them.
+
+    Returns (pair, [ids, mask, types, following], token) int64.
+    """
+    generator = torch.Generator().manual_seed(choices.seed)
+    ids, mask, types, following = next_sentence_pairs(texts, tokenizer, choices.length, generator)
+    return torch.stack([ids, mask.long(), types, following[:, None].expand_as(ids)], 1)
+
+
+class _Log:
+    """One JSON object a line: the choices, every 50th step, and how well it ended."""
+
+    def __init__(self, file: Path, choices: Pretraining):
+        self._file = file
+        self._pieces = choices.batch_size * choices.length
+        if processes.is_first() and not file.with_suffix(".pt").exists():
+            file.write_text("")
+            self._write({"choices": asdict(choices)})
+
+    def step(self, history: History) -> None:
+        if history.step % _LOG_EVERY == 0 and processes.is_first():
+            last = history.losses[-_LOG_EVERY:]
+            self._write(
+                {
+                    "step": history.step,
+                    "seconds": round(history.elapsed, 1),
+                    "loss": sum(last) / len(last),
+                    "pieces_per_second": round(history.step * self._pieces / history.elapsed),
+                }
+            )
+
+    def end(self, history: History, found: Any, guessed: Any) -> None:
+        self._write(
+            {
+                "steps": history.step,
+                "seconds": round(history.elapsed, 1),
+                "held_out": found._asdict(),
+                "guessing_by_frequency": guessed._asdict(),
+            }
+        )
+
+    def _write(self, line: dict[str, Any]) -> None:
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def parse(arguments: list[str] | None = None) -> Pretraining:
+    """The choices from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m attnviz.training.pretrain", description=__doc__.split("\n")[0]
+    )
+    for field in fields(Pretraining):
+        flag, kind = f"--{field.name.replace('_', '-')}", str(field.type)
+        if field.type is bool:
+            parser.add_argument(flag, action="store_true")
+        else:
+            base = int if "int" in kind else float if "float" in kind else str
+            parser.add_argument(flag, type=base, default=field.default, metavar=base.__name__)
+    try:
+        return Pretraining(**vars(parser.parse_args(arguments)))
+    except ValueError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    pretrain(parse())
