@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 
 from attnviz.views.bundle import module, style
 from attnviz.views.figures import heads_figure
-from attnviz.views.heatmap import REACH, SIDE, ColouredView, closer_look, overview, sample
+from attnviz.views.heatmap import (
+    REACH,
+    SIDE,
+    ColouredView,
+    as_answer,
+    closer_look,
+    overview,
+    sample,
+)
 from attnviz.views.inputs import check_labels
 from attnviz.views.measures import measures
 from attnviz.views.source import Layer, check_head, check_layers, check_one_size
@@ -146,9 +154,9 @@ class HeadsView(ColouredView):
     def _open(self, layer: Layer, head: int, *, whole: bool) -> Answer:
         """One head; where that would take long, of a sample of its queries unless asked for all."""
         if whole or layer.n_queries * layer.n_keys <= REACH:
-            return _as_answer(overview(layer, head, SIDE))
+            return as_answer(overview(layer, head, SIDE))
         step = max(1, layer.n_queries // SIDE)
-        answer, values = _as_answer(sample(layer, head, SIDE // 2, step))
+        answer, values = as_answer(sample(layer, head, SIDE // 2, step))
         return answer | {"sampled": step}, values
 
     def _page_state(self) -> dict[str, Any]:
@@ -162,16 +170,12 @@ class HeadsView(ColouredView):
             for head in range(layer.heads):
                 yield (
                     {"open": [i, head]},
-                    _as_answer(overview(layer, head, side, exact=max(self._shape) <= 64)),
+                    as_answer(overview(layer, head, side, exact=max(self._shape) <= 64)),
                 )
 
     def __repr__(self) -> str:
         n = f"{len(self.heads)} layers, {sum(self.heads)} heads"
         return f"HeadsView({n}, {self._shape[0]} queries × {self._shape[1]} keys)"
-
-
-def _as_answer(cells: dict[str, Any]) -> Answer:
-    return {k: v for k, v in cells.items() if k != "values"}, [cells["values"]]
 
 
 def heads(

@@ -138,6 +138,11 @@ def numbers(matrix: np.ndarray, *, exact: bool = True) -> dict[str, Any]:
     return {"rows": matrix.shape[0], "columns": matrix.shape[1], "exact": exact, "values": values}
 
 
+def as_answer(cells: dict[str, Any]) -> Answer:
+    """What `numbers` gave, as the answer to a page's question."""
+    return {k: v for k, v in cells.items() if k != "values"}, [cells["values"]]
+
+
 def as_matrix(cells: dict[str, Any]) -> np.ndarray:
     """What exact `numbers` hold, float32 (rows, columns)."""
     return np.frombuffer(cells["values"], "<f4").reshape(cells["rows"], cells["columns"])

@@ -73,8 +73,9 @@ export function makeMatrix(parent, { ask, select, setColors }) {
 
   // --- the data -------------------------------------------------------------------------------
 
-  // next: { title, queries, keys, cells, palette, range?, provisional? }; range is [lowest, highest] for the
-  // colours; provisional: better cells are on their way, so nothing is to be asked for.
+  // next: { title, queries, keys, cells, palette, most?, range?, provisional? }; most is the weight at which the
+  // colours end, without it the largest; range is [lowest, highest] for changes of weights; provisional: better
+  // cells are on their way, so nothing is to be asked for.
   function show(next) {
     const sameShape = data && next.queries.length === queries.length && next.keys.length === keys.length;
     data = next;
@@ -84,8 +85,7 @@ export function makeMatrix(parent, { ask, select, setColors }) {
     closer = null;
     pinnedRow = null;
     pictures.clear();
-    const most = largestOf(whole.values, 0) || 1;
-    [lowest, largest] = next.range ?? [0, most];
+    [lowest, largest] = next.range ?? [0, next.most ?? (largestOf(whole.values, 0) || 1)];
     slider.max = largest;
     slider.value = threshold;
     thresholdLabel.hidden = scaleLabel.hidden = Boolean(next.range);

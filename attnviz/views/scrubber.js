@@ -1,5 +1,5 @@
 // A head while a model trains: a slider over saved steps, under the curve of the loss.
-import { clamp, largestOf, make, makeButton, onTheme, questions, readBytes, readFloats, soon } from "./common.js";
+import { clamp, largestOf, make, makeButton, onTheme, questions, readFloats, readRoots, soon } from "./common.js";
 import { makeMatrix } from "./matrix.js";
 
 const PACE = 200; // milliseconds that a step is shown while it plays
@@ -116,18 +116,13 @@ function render({ model, el }) {
 
   let open = null, asked = 0; // the head that is shown: its place, and its numbers at all steps
   function take(layer, head, { rows, columns, exact, values }) {
-    const all = exact ? readFloats(values) : readBytes(values);
-    open = { layer, head, rows, columns, exact, all, most: largestOf(all, 0) };
+    const most = largestOf(exact ? readFloats(values) : readRoots(values), 0) || 1;
+    open = { layer, head, rows, columns, exact, values, most };
     show();
   }
-  // One step's cells. The number after them is the head's largest at any step: the matrix takes its
-  // range of colours from it, which is so the same at all steps.
   function cellsAt(i) {
-    const { rows, columns, exact, all, most } = open, size = rows * columns;
-    const one = new all.constructor(size + 1);
-    one.set(all.subarray(i * size, (i + 1) * size));
-    one[size] = most;
-    return { rows, columns, exact, values: new DataView(one.buffer) };
+    const { rows, columns, exact, values } = open, size = rows * columns * (exact ? 4 : 1);
+    return { rows, columns, exact, values: new DataView(values.buffer, values.byteOffset + i * size, size) };
   }
   function show() {
     writeStep();
@@ -138,6 +133,7 @@ function render({ model, el }) {
       queries: model.get("query_tokens"),
       keys: model.get("key_tokens"),
       cells: cellsAt(i),
+      most: open.most, // at any step: the colours mean the same weights at all of them
       provisional: timer !== 0 || !model.get("live"),
       palette: model.get("palette"),
     });

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from attnviz.views.bundle import module, style
-from attnviz.views.heatmap import ColouredView, closer_look, numbers
+from attnviz.views.heatmap import ColouredView, as_answer, closer_look, numbers
 from attnviz.views.inputs import check_labels
 from attnviz.views.scrubber_figure import scrubber_figure
 from attnviz.views.snapshots import check_losses, check_snapshots, check_whole
@@ -125,8 +125,8 @@ class ScrubberView(ColouredView):
         if "open" in question:
             layer, head = question["open"]
             if self._open == (layer, head):
-                return _as_answer(_numbers(self._opened()))
-            return _as_answer(_numbers(self._read(layer, head, self._side)))
+                return as_answer(_numbers(self._opened()))
+            return as_answer(_numbers(self._read(layer, head, self._side)))
         layer, head = question["of"]
         return closer_look(self._snapshots[question["at"]][layer], head, question)
 
@@ -145,7 +145,7 @@ class ScrubberView(ColouredView):
         for i, layer in enumerate(self.layers):
             for head in range(layer["heads"]):
                 cells = self._read(i, head, side)
-                yield {"open": [i, head]}, _as_answer(_numbers(cells, exact=exact))
+                yield {"open": [i, head]}, as_answer(_numbers(cells, exact=exact))
 
     def __repr__(self) -> str:
         n = f"{len(self.steps)} snapshots, {len(self.layers)} layers"
@@ -177,10 +177,6 @@ def _numbers(cells: NDArray[np.float32], *, exact: bool = True) -> dict[str, Any
     """A head at all steps as it goes to the page, the steps one below the other."""
     below = cells.reshape(-1, cells.shape[2])
     return numbers(below, exact=exact) | {"rows": cells.shape[1]}
-
-
-def _as_answer(cells: dict[str, Any]) -> Answer:
-    return {k: v for k, v in cells.items() if k != "values"}, [cells["values"]]
 
 
 def scrubber(
