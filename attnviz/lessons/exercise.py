@@ -54,15 +54,14 @@ class Exercise:
             raise TypeError(
                 f"the check of {self.name} takes your function, got {type(attempt).__name__}"
             )
-        yours = [_outcome(attempt, case) for case in self.cases]
+        yours = [self._outcome(attempt, case) for case in self.cases]
         if any(outcome is ... or isinstance(outcome, NotImplementedError) for outcome in yours):
             return self._not_yet()
-        right = [_outcome(self.reference, case) for case in self.cases]
-        failed = [i for i in range(len(yours)) if not _same(yours[i], right[i])]
+        right = [self._outcome(self.reference, case) for case in self.cases]
+        failed = [i for i in range(len(yours)) if not self._same(yours[i], right[i])]
         if not failed:
             return Verdict(self.name, "passed", f"right on all {len(self.cases)} inputs.")
-        reason = self._diagnose(yours) or _describe(yours[failed[0]], right[failed[0]])
-        return Verdict(self.name, "wrong", reason, yours[failed[0]], right[failed[0]])
+        return self._wrong(self._diagnose(yours), failed[0], yours, right)
 
     def _not_yet(self) -> Verdict:
         return Verdict(self.name, "not yet", f"the function is still a stub. {self.first_step}")
@@ -72,10 +71,22 @@ class Exercise:
         everything = range(len(yours))
         for tried in (everything, [i for i in everything if not _has_nan(yours[i])]):
             for misconception in self.misconceptions:
-                theirs = [_outcome(misconception.wrong, self.cases[i]) for i in tried]
-                if theirs and all(_same(yours[i], t) for i, t in zip(tried, theirs, strict=True)):
+                theirs = [self._outcome(misconception.wrong, self.cases[i]) for i in tried]
+                pairs = zip(tried, theirs, strict=True)
+                if theirs and all(self._same(yours[i], t) for i, t in pairs):
                     return misconception.says
         return None
+
+    def _wrong(self, diagnosis: str | None, first: int, yours: list, right: list) -> Verdict:
+        """The verdict on results of which the first wrong one has this number."""
+        reason = diagnosis or _describe(yours[first], right[first])
+        return Verdict(self.name, "wrong", reason, yours[first], right[first])
+
+    def _outcome(self, function: Callable, case: tuple) -> Any:
+        return _outcome(function, case)
+
+    def _same(self, a: Any, b: Any) -> bool:
+        return _same(a, b)
 
 
 def _outcome(function: Callable, case: tuple) -> Any:

@@ -387,14 +387,12 @@ _ITEMS_APART = Property(
     _items_apart,
 )
 
+_TRANSLATES = _LOGITS, _TARGET_SYMBOL, _SOURCE_SYMBOL, _SOURCE_ORDER, _LOOK_AHEAD
+
 repaired_transformer = Repair(
     name="repaired_transformer",
     properties=(
-        _LOGITS,
-        _TARGET_SYMBOL,
-        _SOURCE_SYMBOL,
-        _SOURCE_ORDER,
-        _LOOK_AHEAD,
+        *_TRANSLATES,
         Property(
             "the layers do not have 4 heads of width 8. Print the model and compare it with the "
             "call: which argument lands on which parameter?",
@@ -418,11 +416,7 @@ def _layers(kind: type, n_layers: int) -> Callable[[nn.Module], bool]:
 repaired_wrapper = Repair(
     name="repaired_wrapper",
     properties=(
-        _LOGITS,
-        _TARGET_SYMBOL,
-        _SOURCE_SYMBOL,
-        _SOURCE_ORDER,
-        _LOOK_AHEAD,
+        *_TRANSLATES,
         _ITEMS_APART,
         Property(
             "the decoder does not have 2 layers. Its number is an argument of its own, "
