@@ -13,10 +13,11 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 HEAVY = "x = bytearray(b'1') * 500_000_000\ndel x\nprint(1 + 1)"
+DEAF = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(60)"
 KEPT = "runs in under 1 minute and 1.0 GB"
 
 
-def run(folder, promise=KEPT, source="print(1 + 1)", shown="2\n"):
+def run(folder, promise=KEPT, source="print(1 + 1)", shown="2\n", options=()):
     cell = new_code_cell("# NBVAL_CHECK_OUTPUT\n" + source, execution_count=1)
     cell.outputs = [new_output("stream", name="stdout", text=shown)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
@@ -24,7 +25,7 @@ def run(folder, promise=KEPT, source="print(1 + 1)", shown="2\n"):
     nbformat.write(lesson, folder / "lesson.ipynb")
     shutil.copy(ROOT / "conftest.py", folder)
     shutil.copy(ROOT / "pyproject.toml", folder)
-    command = [sys.executable, "-m", "pytest", "lesson.ipynb", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "lesson.ipynb", "-p", "no:cacheprovider", *options]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout
@@ -47,6 +48,10 @@ def test_a_sound_notebook_passes(tmp_path):
             "and 0.3 GB', took",
         ),
         ({"promise": "runs for a while"}, "the first cell does not say"),
+        (
+            {"source": DEAF, "options": ["--nbval-cell-timeout=1"]},
+            "Failed to interrupt kernel",  # which nbval then stops, and forgets
+        ),
     ],
     ids=[
         "another output",
@@ -55,6 +60,7 @@ def test_a_sound_notebook_passes(tmp_path):
         "too large",
         "too large for a moment",
         "no promise",
+        "neither an end nor an interruption",
     ],
 )
 def test_a_planted_fault_is_caught(tmp_path, fault, message):
