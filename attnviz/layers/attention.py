@@ -132,6 +132,7 @@ class MultiHeadAttention(nn.Module):
     bias:    whether the projections add a bias.
     dropout: probability with which a weight is dropped in training, before it meets the values.
     rotary:  whether queries and keys are turned by their positions (see `rotate`).
+    rotary_base: the longest wavelength, in 2π tokens.
     Raises ValueError when n_heads does not divide d_model, dropout is not in [0, 1), or a head has
     an odd width and rotary is set.
     Source: Vaswani et al. 2017, section 3.2.2.
@@ -145,6 +146,7 @@ class MultiHeadAttention(nn.Module):
         bias: bool = True,
         dropout: float = 0.0,
         rotary: bool = False,
+        rotary_base: float = 10_000.0,
     ):
         super().__init__()
         if n_heads < 1 or d_model < 1 or d_model % n_heads:
@@ -159,7 +161,7 @@ class MultiHeadAttention(nn.Module):
                 f"rotary needs heads of even width, got d_model={d_model} and n_heads={n_heads}"
             )
         self.d_model, self.n_heads = d_model, n_heads
-        self.dropout, self.rotary = dropout, rotary
+        self.dropout, self.rotary, self.rotary_base = dropout, rotary, rotary_base
         self.qkv_proj = nn.Linear(d_model, 3 * d_model, bias=bias)  # rows: query, key, value
         self.out_proj = nn.Linear(d_model, d_model, bias=bias)
         nn.init.xavier_uniform_(self.qkv_proj.weight)
@@ -225,7 +227,10 @@ class MultiHeadAttention(nn.Module):
             projected = query, *F.linear(memory, weight[d_model:], bias_kv).chunk(2, dim=-1)
         query, key, value = (t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in projected)
         if self.rotary:
-            query, key = rotate(query, None if at is None else at[:, None]), rotate(key)
+            places = None if at is None else at[:, None]
+            query, key = (
+                rotate(x, where, self.rotary_base) for x, where in ((query, places), (key, None))
+            )
         return query, key, value
 
     def _check_tokens(self, name: str, tokens: Tensor) -> None:

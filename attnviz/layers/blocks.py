@@ -19,7 +19,7 @@ class EncoderBlock(nn.Module):
     dropout: probability, on both branches and on the attention weights.
     eps:     added to the variance in LayerNorm (BERT: 1e-12, torch: 1e-5).
     pre_norm: normalise what goes into each branch (pre-LN), instead of each sum (post-LN).
-    rotary:  whether positions turn queries and keys, as in `MultiHeadAttention`.
+    rotary, rotary_base: whether positions turn queries and keys, as in `MultiHeadAttention`.
     Raises ValueError as MultiHeadAttention does.
     Source: Vaswani et al. 2017, section 3.1; GELU and eps as in Devlin et al. 2019; pre-LN as in
     Xiong et al. 2020, figure 1.
@@ -36,9 +36,12 @@ class EncoderBlock(nn.Module):
         eps: float = 1e-5,
         pre_norm: bool = False,
         rotary: bool = False,
+        rotary_base: float = 10_000.0,
     ):
         super().__init__()
-        self.attention = MultiHeadAttention(d_model, n_heads, dropout=dropout, rotary=rotary)
+        self.attention = MultiHeadAttention(
+            d_model, n_heads, dropout=dropout, rotary=rotary, rotary_base=rotary_base
+        )
         self.attention_norm = nn.LayerNorm(d_model, eps)
         self.widen = nn.Linear(d_model, d_ff)
         self.narrow = nn.Linear(d_ff, d_model)
@@ -102,6 +105,7 @@ class DecoderBlock(EncoderBlock):
         eps: float = 1e-5,
         pre_norm: bool = False,
         rotary: bool = False,
+        rotary_base: float = 10_000.0,
     ):
         super().__init__(
             d_model,
@@ -112,6 +116,7 @@ class DecoderBlock(EncoderBlock):
             eps=eps,
             pre_norm=pre_norm,
             rotary=rotary,
+            rotary_base=rotary_base,
         )
         self.cross_attention = MultiHeadAttention(d_model, n_heads, dropout=dropout)
         self.cross_attention_norm = nn.LayerNorm(d_model, eps)

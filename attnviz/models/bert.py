@@ -6,14 +6,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attnviz.layers import EncoderBlock
+from attnviz.layers import EncoderBlock, MultiHeadAttention, rotate
+
+_NEARBY = (-1, 1, -2, 2)  # tokens from the query, for the first heads
+_SHARPNESS = 2.0  # of these heads at first: most of the weight on three tokens
 
 
 @dataclass(frozen=True)
 class BertConfig:
     """The sizes and the kind of a BERT; the defaults are BERT-base (Devlin et al. 2019, section 3).
 
-    The last six choose what was found since; see `modern`.
+    The last eight choose what was found since; see `modern`.
     """
 
     vocab_size: int = 30_522
@@ -27,6 +30,8 @@ class BertConfig:
     eps: float = 1e-12  # in every LayerNorm; torch's own default is 1e-5
     pre_norm: bool = False  # LayerNorm before each branch, and once at the end (pre-LN)
     rotary: bool = False  # positions turn queries and keys; no position vectors
+    rotary_base: float = 10_000.0  # the longest wavelength of these turns, in 2π tokens
+    nearby_heads: bool = False  # at first the lowest heads look at the tokens beside each token
     init_scale: float | None = None  # of linear weights: this / √fan_in; None: 0.02 everywhere
     branches_from_zero: bool = False  # at first each block adds nothing: its last weights are 0
     head_transform: bool = True  # a dense layer in front of the masked-word logits
@@ -38,6 +43,8 @@ class BertConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.n_types < 0:
             raise ValueError(f"n_types must be at least 0, got {self.n_types}")
+        if self.nearby_heads and not self.rotary:
+            raise ValueError("nearby_heads needs rotary positions, got rotary=False")
 
     @classmethod
     def modern(cls, **sizes: Any) -> "BertConfig":
@@ -45,7 +52,8 @@ class BertConfig:
 
         sizes: as for `BertConfig`; given here, they win over these choices.
         Source: Geiping and Goldstein 2023, "Cramming", section 4, for most of the choices; branches
-        from zero as in Goyal et al. 2017, section 5.1.
+        from zero as in Goyal et al. 2017, section 5.1; heads that begin as a convolution as in
+        d'Ascoli et al. 2021, "ConViT", section 3.
         """
         found_since = {
             "n_types": 0,
@@ -53,6 +61,8 @@ class BertConfig:
             "eps": 1e-5,
             "pre_norm": True,
             "rotary": True,
+            "rotary_base": 100.0,
+            "nearby_heads": True,
             "init_scale": 0.7,
             "branches_from_zero": True,
             "head_transform": False,
@@ -98,12 +108,15 @@ class BertEncoder(nn.Module):
                 eps=config.eps,
                 pre_norm=config.pre_norm,
                 rotary=config.rotary,
+                rotary_base=config.rotary_base,
             )
             for _ in range(config.n_layers)
         )
         if config.pre_norm:
             self.final_norm = nn.LayerNorm(config.d_model, config.eps)
         initialise(self, config)
+        if config.nearby_heads:
+            look_nearby(self.blocks[0].attention)
         if config.branches_from_zero:
             for block in self.blocks:
                 nn.init.zeros_(block.attention.out_proj.weight)
@@ -182,6 +195,20 @@ def initialise(model: nn.Module, config: BertConfig) -> None:
             std = 0.02 if scale is None else scale * module.in_features**-0.5
             nn.init.normal_(module.weight, std=std)
             nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def look_nearby(attention: MultiHeadAttention) -> None:
+    """Let the first heads begin by looking one and two tokens back and ahead.
+
+    attention: with rotary positions. Its biases of queries and keys are set: the same vector for
+               both, the key's turned so far that the two point the same way where the key stands as
+               many tokens from the query as the head is to look.
+    """
+    query, key = attention.qkv_proj.bias.view(3, attention.n_heads, -1)[:2]  # (heads, d_k) each
+    query.zero_()[: len(_NEARBY), : query.size(1) // 2] = _SHARPNESS
+    for head, distance in enumerate(_NEARBY[: attention.n_heads]):
+        key[head] = rotate(query[head][None], torch.tensor([-distance]), attention.rotary_base)[0]
 
 
 def _check_ids(name: str, ids: Tensor, size_name: str, size: int) -> None:

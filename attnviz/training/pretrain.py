@@ -61,7 +61,7 @@ class Pretraining:
     n_layers: int = 2
     n_heads: int = 4
     d_ff: int = 512
-    batch_size: int = 32  # windows of a step, over all processes
+    batch_size: int = 64  # windows of a step, over all processes
     accumulate: int = 1  # parts in which each process takes its share of them
     learning_rate: float | None = None  # 0.02 for "modern", 0.001 for "2018" when not given
     warmup: float = 0.1  # share of training

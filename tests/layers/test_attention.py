@@ -387,9 +387,9 @@ class TestBias:
 
 class TestRotary:
     @pytest.mark.parametrize("cross", [False, True])
-    @pytest.mark.parametrize("need_weights", [False, True])
-    def test_queries_and_keys_are_turned_and_values_are_not(self, cross, need_weights):
-        mine = MultiHeadAttention(24, 3, rotary=True)
+    @pytest.mark.parametrize(("need_weights", "base"), [(False, 10_000.0), (True, 100.0)])
+    def test_queries_and_keys_are_turned_and_values_are_not(self, cross, need_weights, base):
+        mine = MultiHeadAttention(24, 3, rotary=True, rotary_base=base)
         x, memory = random(2, 5, 24), random(2, 7, 24) if cross else None
         mixed, weights = mine(x, memory, need_weights=need_weights)
         source = memory if cross else x
@@ -398,7 +398,8 @@ class TestRotary:
         for h in range(3):
             rows = slice(8 * h, 8 * h + 8)
             query, key, value = x @ w_q[rows].T, source @ w_k[rows].T, source @ w_v[rows].T
-            head, its_weights = scaled_dot_product_attention(rotate(query), rotate(key), value)
+            query, key = rotate(query, base=base), rotate(key, base=base)
+            head, its_weights = scaled_dot_product_attention(query, key, value)
             heads.append(head)
             if need_weights:
                 assert_close(weights[:, h], its_weights, 1e-5)

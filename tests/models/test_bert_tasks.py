@@ -171,7 +171,7 @@ class TestPreTraining:
 class TestModernEncoder:
     def test_pre_norm_is_torchs_with_a_last_norm(self):
         torch.manual_seed(0)
-        ours = BertEncoder(BertConfig.modern(**LIVELY, rotary=False)).eval()
+        ours = BertEncoder(BertConfig.modern(**LIVELY, rotary=False, nearby_heads=False)).eval()
         theirs = nn.TransformerEncoder(
             nn.TransformerEncoderLayer(24, 3, 40, 0.0, F.gelu, batch_first=True, norm_first=True),
             2,
@@ -223,6 +223,25 @@ class TestModernEncoder:
         torch.testing.assert_close(model(ids).last_hidden_state, wanted)
         usual = BertEncoder(BertConfig.modern(**LIVELY))
         assert usual.blocks[0].narrow.weight.std() > 0.05
+
+    @pytest.mark.parametrize("n_heads", [2, 4, 6])
+    def test_the_first_heads_begin_by_looking_beside_each_token(self, n_heads):
+        torch.manual_seed(0)
+        sizes = {"vocab_size": 300, "d_model": 32 * n_heads, "n_heads": n_heads, "n_layers": 2}
+        ids = torch.randint(5, 300, (4, 40))
+        model = BertEncoder(BertConfig.modern(**sizes, max_len=40))
+        nearby, free = model(ids, need_weights=True).attentions  # (batch, heads, query, key) each
+        for head, distance in enumerate((-1, 1, -2, 2)[:n_heads]):
+            where = [nearby[:, head].diagonal(d, -2, -1).mean().item() for d in range(-5, 6)]
+            assert max(range(11), key=where.__getitem__) == distance + 5
+            assert where[distance + 5] > 0.25
+        assert free[:, 0].diagonal(-1, -2, -1).mean() < 0.1
+        for head in range(4, n_heads):
+            assert nearby[:, head].diagonal(1, -2, -1).mean() < 0.1
+
+    def test_nearby_heads_need_rotary_positions(self):
+        with pytest.raises(ValueError, match="nearby_heads needs rotary positions"):
+            BertConfig.modern(**SIZES, rotary=False)
 
     def test_types_are_refused_without_vectors_for_them(self):
         model = BertEncoder(BertConfig.modern(**SIZES))
