@@ -1,5 +1,7 @@
 """Text in, batches out."""
 
+from attnviz.data.examples import Question, TaggedSentence, load_entities, load_questions
+from attnviz.data.labelled import encode_texts, labelled_batches, padded
 from attnviz.data.masking import IGNORED, Masked, Masking
 from attnviz.data.number_words import LANGUAGES, NumberWords, held_out, spell
 from attnviz.data.packing import pack, shuffled
@@ -14,14 +16,21 @@ __all__ = [
     "Masked",
     "Masking",
     "NumberWords",
+    "Question",
     "Review",
     "SentencePairIds",
     "SentencePairs",
+    "TaggedSentence",
+    "encode_texts",
     "held_out",
+    "labelled_batches",
+    "load_entities",
+    "load_questions",
     "load_reviews",
     "load_translation",
     "next_sentence_pairs",
     "pack",
+    "padded",
     "shuffled",
     "spell",
     "split_sentences",
