@@ -1,7 +1,7 @@
 """What each trick of the modern BERT recipe is worth, and both recipes against the clock.
 
-python benchmarks/recipe.py                  every row, three seeds: about 75 minutes on two cores
-python benchmarks/recipe.py --steps 300 --seeds 1    a quick look, about 5 minutes
+python benchmarks/recipe.py                  every row, three seeds: about 90 minutes on two cores
+python benchmarks/recipe.py --steps 150 --seeds 1    a quick look, about 5 minutes
 python benchmarks/recipe.py --race 300       held-out loss against seconds, both recipes
 
 Each row changes one thing in the recipe. Learning: the share of hidden pieces of held-out reviews
@@ -192,7 +192,7 @@ def race(seconds: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=1_500, help="of each training")
+    parser.add_argument("--steps", type=int, default=750, help="of each training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--race", type=float, metavar="SECONDS", help="only this")
     options = parser.parse_args()
