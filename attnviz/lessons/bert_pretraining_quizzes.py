@@ -58,7 +58,7 @@ def predict_next_sentence() -> Quiz:
             "Neither by much: a point at most, one way or the other",
         ],
         answer=2,
-        because="In so few steps the second task is hardly learned, so it can neither help much nor "
-        "cost much; and small differences come by chance as well. Liu et al. (2019) trained long, "
-        "left the task out and lost nothing.",
+        because="In so few steps the second task is hardly learned, so it can neither help much "
+        "nor cost much; and small differences come by chance as well. Liu et al. (2019) trained "
+        "long, left the task out and lost nothing.",
     )
