@@ -24,6 +24,7 @@ class TestPack:
         assert windows.shape == (50, 9)
         assert (windows[:, 1:] == torch.arange(5, 13)).all()
 
+    @pytest.mark.slow
     def test_every_piece_of_real_reviews_in_order(self, monkeypatch):
         monkeypatch.setattr("attnviz.data.packing._AT_ONCE", 50)  # fewer than there are
         texts = [r.text for r in load_reviews("validation")[:120]]

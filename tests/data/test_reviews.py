@@ -22,6 +22,7 @@ def splits():
 
 
 class TestSplits:
+    @pytest.mark.slow
     def test_all_different_reviews_are_there_once(self, splits):
         found = Counter(words(r.text) for split in splits.values() for r in split)
         assert len(found) == 33_429

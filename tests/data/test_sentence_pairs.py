@@ -64,6 +64,7 @@ class TestPairs:
             else:
                 assert text_of[first] != text_of[second]
 
+    @pytest.mark.slow
     def test_half_of_them_are_real_and_others_come_from_everywhere(self):
         texts = [r.text for r in load_reviews("validation")[:100]]
         tokenizer = train_wordpiece(texts, 500)

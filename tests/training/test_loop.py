@@ -365,6 +365,15 @@ class TestProgress:
         assert "4/4 s" in capfd.readouterr().err  # and not 4.5
 
 
+@pytest.fixture
+def ctrl_c():
+    """Python's own answer to Ctrl-C, also where pytest runs in the background and ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 class TestInterruption:
     def interrupted_at(self, number, times=1, **options):
         model, optimizer = a_number()

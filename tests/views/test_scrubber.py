@@ -311,6 +311,7 @@ class TestFigure:
             assert [t.get_text() for t in ax.get_xticklabels()] == TOKENS
             assert [t.get_text() for t in ax.get_yticklabels()] == (TOKENS if i == 0 else [])
 
+    @pytest.mark.slow
     def test_the_curve_has_every_loss_and_is_left_out_without_any(self, view, snapshots):
         _, curve = self.axes(view.figure())
         assert np.array_equal(curve.lines[0].get_ydata(), LOSSES)
