@@ -9,7 +9,8 @@ from tokenizers import pre_tokenizers
 
 from attnviz.data import load_entities, load_questions
 
-ENTITIES = Path(__file__).parents[2] / "data" / "entities.jsonl"
+FOLDER = Path(__file__).parents[2] / "data"
+ENTITIES, QUESTIONS = FOLDER / "entities.jsonl", FOLDER / "questions.jsonl"
 TAGGED = {"words": ["Ada", "sang"], "tags": ["B-PER", "O"], "split": "train"}
 ASKED = {"context": "Ada sang.", "question": "Who sang?", "answer": "Ada", "start": 0}
 
@@ -64,6 +65,28 @@ class TestEntities:
 
 
 class TestQuestions:
+    def test_enough_questions_and_no_text_in_both_splits(self):
+        train, test = (load_questions(QUESTIONS, split) for split in ("train", "test"))
+        assert len(train) >= 300
+        assert len(test) >= 80
+        assert not {one.context for one in train} & {one.context for one in test}
+        asked = [(one.context, one.question) for one in [*train, *test]]
+        assert len(set(asked)) == len(asked)
+
+    @pytest.mark.parametrize("split", ["train", "test"])
+    def test_answers_begin_and_end_at_words(self, split):
+        for one in load_questions(QUESTIONS, split):
+            text, end = f" {one.context} ", one.start + len(one.answer)
+            assert not text[one.start].isalnum(), one  # what stands before and behind
+            assert not text[end + 1].isalnum(), one
+            assert one.answer == one.answer.strip()
+
+    @pytest.mark.parametrize("split", ["train", "test"])
+    def test_answers_stand_everywhere_in_their_texts(self, split):
+        questions = load_questions(QUESTIONS, split)
+        thirds = [int(3 * one.start / len(one.context)) for one in questions]
+        assert min(thirds.count(i) for i in range(3)) > 0.2 * len(thirds)
+
     def test_a_question_and_where_its_answer_stands(self, tmp_path):
         file = write(tmp_path / "some.jsonl", ASKED | {"split": "train"}, ASKED | {"split": "test"})
         file.write_text("\n" + file.read_text() + "\n\n")  # blank lines do not matter
