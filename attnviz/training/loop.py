@@ -19,6 +19,10 @@ from attnviz.training import processes
 from attnviz.training.plot import LivePlot
 from attnviz.training.schedules import Schedule
 
+# Seconds between two looks of the bar. Each sends three messages to a notebook, and a client that
+# reads them only when a cell has ended, such as nbval, loses all beyond some two thousand.
+_LOOK_EVERY = 1.0
+
 
 @dataclass
 class History:
@@ -206,6 +210,7 @@ class _Progress:
             initial=history.elapsed if self._by_time else history.step,
             unit="s" if self._by_time else "step",
             bar_format=form,
+            mininterval=_LOOK_EVERY,
             disable=not show,
         )
 
