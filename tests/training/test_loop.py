@@ -3,6 +3,7 @@
 import math
 import signal
 import threading
+import time
 from collections import namedtuple
 from types import SimpleNamespace
 
@@ -355,6 +356,14 @@ class TestProgress:
         said = capfd.readouterr().err
         assert "3/3" in said
         assert "loss=0.500" in said
+
+    def test_the_bar_moves_once_a_second(self, capfd):
+        def loss(model, batch):
+            time.sleep(0.02)
+            return half(model, batch)
+
+        self.run(True, loss, steps=30)  # 0.6 seconds: the bar at the start and at the end
+        assert capfd.readouterr().err.count("\r") <= 4
 
     def test_with_seconds_the_bar_counts_them(self, capfd, clock):
         def loss(model, batch):
