@@ -227,10 +227,8 @@ class MultiHeadAttention(nn.Module):
             projected = query, *F.linear(memory, weight[d_model:], bias_kv).chunk(2, dim=-1)
         query, key, value = (t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for t in projected)
         if self.rotary:
-            places = None if at is None else at[:, None]
-            query, key = (
-                rotate(x, where, self.rotary_base) for x, where in ((query, places), (key, None))
-            )
+            query = rotate(query, None if at is None else at[:, None], self.rotary_base)
+            key = rotate(key, base=self.rotary_base)
         return query, key, value
 
     def _check_tokens(self, name: str, tokens: Tensor) -> None:
