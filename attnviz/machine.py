@@ -19,13 +19,17 @@ def device() -> torch.device:
 
 
 def native_bf16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 by itself, so that it is faster than float32 there."""
+    """Whether a device computes in bfloat16 by itself, so that it is faster than float32 there.
+
+    On a CPU this takes a matrix unit (AMX) or ARM's instructions; those of AVX-512 alone multiply
+    matrices at half the speed of float32 (measured on a Xeon without AMX).
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
         return False
     able = torch.cpu.get_capabilities()
-    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
+    return any(able.get(name, False) for name in ("amx_bf16", "arm_bf16"))
 
 
 def seed(number: int) -> None:

@@ -3,6 +3,7 @@
 import random
 
 import numpy as np
+import pytest
 import torch
 
 import attnviz as av
@@ -23,3 +24,17 @@ def test_the_same_seed_gives_the_same_numbers():
 def test_about_names_versions_and_device():
     assert torch.__version__ in av.about()
     assert av.device().type in av.about()
+
+
+@pytest.mark.parametrize(
+    ("able", "native"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, True),
+        ({"amx_bf16": False, "avx512_bf16": True}, False),  # half as fast as float32
+        ({"arm_bf16": True}, True),
+        ({"avx2": True}, False),
+    ],
+)
+def test_bfloat16_is_native_to_a_cpu_with_a_matrix_unit(monkeypatch, able, native):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert av.native_bf16(torch.device("cpu")) is native

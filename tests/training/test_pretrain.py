@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
-from attnviz.data import shuffled, train_wordpiece
+from attnviz.data import load_reviews, pack, shuffled, train_wordpiece
 from attnviz.models import load_bert
+from attnviz.training.measure import measure_masked
 from attnviz.training.pretrain import (
     Pretraining,
     make_model,
@@ -22,6 +24,7 @@ from attnviz.training.pretrain import (
     pretrain,
 )
 
+COMMITTED = Path(__file__).parents[2] / "data" / "reviews_bert.safetensors"
 WORDS = "the film was good bad long short and i liked hated it a lot more than she did"
 SMALL = {"vocab_size": 60, "length": 16, "d_model": 16, "n_heads": 2, "d_ff": 32, "batch_size": 8}
 
@@ -99,8 +102,6 @@ class TestRun:
 
 
 def few_reviews(split="train"):
-    from attnviz.data import load_reviews
-
     return load_reviews("validation")[:40] if split == "train" else load_reviews("test")[:20]
 
 
@@ -228,3 +229,31 @@ class TestProcesses:
         wanted, got = (losses_of(tmp_path / name) for name in ("whole", "killed"))
         assert got == pytest.approx(wanted, abs=1e-6)
         assert log_of(tmp_path / "killed")[-1]["steps"] == 400
+
+
+@pytest.mark.slow
+class TestCommitted:
+    """The model in data/, made by this command, and what the log beside it says of it."""
+
+    @pytest.fixture(scope="class")
+    def log(self):
+        return [json.loads(line) for line in COMMITTED.with_suffix(".jsonl").open()]
+
+    def test_it_is_small_and_was_made_within_an_hour(self, log):
+        assert COMMITTED.stat().st_size <= 10_000_000
+        assert log[-1]["seconds"] <= 3_600
+
+    def test_its_sizes_are_those_of_the_log(self, log):
+        config, chosen = load_bert(COMMITTED)[0].config, Pretraining(**log[0]["choices"])
+        assert config == make_model(chosen, config.vocab_size).config
+
+    def test_it_finds_as_many_held_out_pieces_as_the_log_says(self, log):
+        model, tokenizer = load_bert(COMMITTED)
+        texts = [review.text for review in load_reviews("validation")]
+        found = measure_masked(model, pack(texts, tokenizer, model.config.max_len), tokenizer)
+        said = log[-1]["held_out"]
+        assert found.accuracy == pytest.approx(
+            said["accuracy"], abs=2e-3
+        )  # saved in half precision
+        assert found.loss == pytest.approx(said["loss"], abs=1e-2)
+        assert found.accuracy > 0.35 > 8 * log[-1]["guessing_by_frequency"]["accuracy"]
