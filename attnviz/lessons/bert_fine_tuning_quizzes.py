@@ -56,11 +56,11 @@ def predict_forgetting() -> Quiz:
 def predict_changed_layers() -> Quiz:
     """Ask which layers' attention fine-tuning changes most."""
     return predict(
-        "Compare the attention before fine-tuning and after it, on the same reviews. In which "
-        "layers does it change most?",
-        ["In the first", "In the last", "In all of them the same"],
+        "Compare the attention before fine-tuning and after it, on the same reviews. Layers 0 and "
+        "1 were frozen. In which of the others does it change most?",
+        ["In layer 2", "In layer 5, the last", "In all four the same"],
         answer=1,
-        because="The first layers make states that serve many tasks, so there is little to change. "
+        because="The lower layers make states that serve many tasks, so there is little to change. "
         "The last ones prepared the answer to the old task, and now they prepare another. Besides, "
         "each layer reads what the changed layers below it hand on, so changes add up.",
     )

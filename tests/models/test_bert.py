@@ -85,6 +85,15 @@ class TestMiniLM:
         ):
             model(ids)
 
+    def test_in_training_it_drops_as_much_as_asked_for(self, minilm):
+        ids, _ = encode(minilm[1], TEXTS[0])
+        with torch.no_grad():
+            wanted = minilm[0](ids).last_hidden_state
+            for dropout, changes in ((0.0, False), (0.1, True)):
+                model, _ = load_minilm(dropout)
+                got = model.train()(ids).last_hidden_state
+                assert torch.allclose(got, wanted, atol=1e-5) is not changes
+
     def test_a_damaged_weight_file_is_refused(self, tmp_path, monkeypatch):
         damaged = bytearray((_minilm_folder() / "model.safetensors").read_bytes())
         damaged[50_000_000] ^= 1  # one bit
