@@ -10,6 +10,8 @@ from attnviz.models.bert_tasks import (
     TaskOutput,
     mean_over,
 )
+from attnviz.models.generation import generate, next_probabilities
+from attnviz.models.gpt import GPT, GPTConfig, GPTOutput
 from attnviz.models.hugging_face import (
     load_hugging_face,
     load_hugging_face_encoder,
@@ -25,6 +27,7 @@ from attnviz.models.transformer import (
 )
 
 __all__ = [
+    "GPT",
     "BertConfig",
     "BertEncoder",
     "BertForPreTraining",
@@ -32,18 +35,22 @@ __all__ = [
     "BertForSequenceClassification",
     "BertForTokenClassification",
     "EncoderOutput",
+    "GPTConfig",
+    "GPTOutput",
     "PreTrainingOutput",
     "TaskOutput",
     "Transformer",
     "TransformerConfig",
     "TransformerOutput",
     "beam_search",
+    "generate",
     "greedy_search",
     "load_bert",
     "load_hugging_face",
     "load_hugging_face_encoder",
     "load_minilm",
     "mean_over",
+    "next_probabilities",
     "save_bert",
     "translation_loss",
 ]

@@ -1,0 +1,94 @@
+"""Letting a GPT write: which token comes next, and all of them one after the other."""
+
+import torch
+from torch import Tensor
+
+from attnviz.models.gpt import GPT
+
+
+def next_probabilities(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0
+) -> Tensor:
+    """From the scores of the next token to the probabilities with which it is drawn.
+
+    logits:      (..., vocab).
+    temperature: the logits are divided by it: below 1 likely tokens become likelier; 0 leaves only
+                 the likeliest one.
+    top_k:       only so many of the likeliest tokens are left; None: all.
+    top_p:       of these, only the likeliest ones that together reach this probability (the
+                 likeliest one always); 1: all.
+    Returns (..., vocab), summing to one.
+    Raises ValueError for a temperature below 0, a top_k below 1, or a top_p not in (0, 1].
+    Source: top-k: Fan et al. 2018, section 5.4; top-p: Holtzman et al. 2020, section 3.1.
+    """
+    _check(temperature, top_k, top_p)
+    if temperature == 0:
+        return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
+    logits = logits / temperature
+    if top_k is not None and top_k < logits.size(-1):
+        best, kept = logits.topk(top_k)
+        logits = torch.full_like(logits, -torch.inf).scatter(-1, kept, best)
+    p = logits.softmax(-1)
+    if top_p == 1:
+        return p
+    ordered, places = p.sort(descending=True, stable=True)
+    before = ordered.cumsum(-1) - ordered  # what the likelier ones reach together
+    ordered = ordered.masked_fill(before >= top_p, 0)
+    p = torch.zeros_like(p).scatter(-1, places, ordered)
+    return p / p.sum(-1, keepdim=True)
+
+
+@torch.no_grad()
+def generate(
+    model: GPT,
+    input_ids: Tensor,
+    n_new: int,
+    mask: Tensor | None = None,
+    *,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    use_cache: bool = True,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Go on with each text of a batch, one token after the other.
+
+    input_ids: (batch, token) int64, the prompts, of at least one token each.
+    n_new:     how many tokens are written.
+    mask:      (batch, token) bool, False for the padding in front of shorter prompts.
+    temperature, top_k, top_p: as for `next_probabilities`; 0, the default, is greedy search.
+    use_cache: keep keys and values of what was read, instead of reading all again for each token;
+               the tokens are the same.
+    generator: for drawing; torch's own when not given.
+    Dropout is off meanwhile. Returns (batch, token + n_new).
+    Raises ValueError when prompt and n_new together are longer than the model, and as the model
+    and `next_probabilities` do.
+    """
+    _check(temperature, top_k, top_p)
+    n = input_ids.size(-1) + n_new
+    if n_new < 0 or n > model.config.max_len:
+        raise ValueError(
+            f"prompt and n_new must be at most max_len={model.config.max_len} tokens together, "
+            f"got {input_ids.size(-1)} + {n_new}"
+        )
+    training = model.training
+    model.eval()
+    caches, ids = model.new_caches(len(input_ids)) if use_cache else None, input_ids
+    for _ in range(n_new):
+        unread = ids[:, caches[0].length :] if use_cache else ids
+        logits = model(unread, mask, caches=caches).logits[:, -1]  # (batch, vocab)
+        p = next_probabilities(logits, temperature, top_k, top_p)
+        new = p.argmax(-1, True) if temperature == 0 else p.multinomial(1, generator=generator)
+        ids = torch.cat([ids, new], 1)
+        mask = None if mask is None else torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+    model.train(training)
+    return ids
+
+
+def _check(temperature: float, top_k: int | None, top_p: float) -> None:
+    if temperature < 0:
+        raise ValueError(f"temperature must be at least 0, got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")
