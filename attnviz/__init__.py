@@ -37,6 +37,7 @@ _HOME = {  # public name: the module that defines it
     "seed": "attnviz.machine",
     "show": "attnviz.views.figures",
     "temperature": "attnviz.seeing",
+    "timeit": "attnviz.timing",
     "tokenizer": "attnviz.views.tokens",
     "uniform": "attnviz.seeing",
 }
