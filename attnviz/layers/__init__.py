@@ -8,6 +8,7 @@ from attnviz.layers.attention import (
 from attnviz.layers.blocks import DecoderBlock, EncoderBlock
 from attnviz.layers.masks import causal_mask, combine_masks, padding_mask
 from attnviz.layers.positions import alibi, rotate, sinusoidal_positions
+from attnviz.layers.pruning import keep_heads
 
 __all__ = [
     "DecoderBlock",
@@ -17,6 +18,7 @@ __all__ = [
     "attention_weights",
     "causal_mask",
     "combine_masks",
+    "keep_heads",
     "padding_mask",
     "rotate",
     "scaled_dot_product_attention",
