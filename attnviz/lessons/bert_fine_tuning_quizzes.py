@@ -15,7 +15,8 @@ def predict_few_labels() -> Quiz:
         answer=2,
         because="With few labels it counts what a model knew before. The bag of words learns the "
         "meaning of each word from the labels alone, and most words do not come up in them. Our "
-        "BERT has seen these words, but MiniLM has seen them far more often.",
+        "BERT has read reviews, but it is small and has read little: what it brings along does "
+        "not outweigh what a network needs labels for. MiniLM brings far more.",
     )
 
 
@@ -56,9 +57,9 @@ def predict_forgetting() -> Quiz:
 def predict_changed_layers() -> Quiz:
     """Ask which layers' attention fine-tuning changes most."""
     return predict(
-        "Compare the attention before fine-tuning and after it, on the same reviews. Layers 0 and "
-        "1 were frozen. In which of the others does it change most?",
-        ["In layer 2", "In layer 5, the last", "In all four the same"],
+        "Compare the attention before fine-tuning and after it, on the same reviews. Layers 0 to "
+        "2 were frozen. In which of the others does it change most?",
+        ["In layer 3", "In layer 5, the last", "In all three the same"],
         answer=1,
         because="The lower layers make states that serve many tasks, so there is little to change. "
         "The last ones prepared the answer to the old task, and now they prepare another. Besides, "
