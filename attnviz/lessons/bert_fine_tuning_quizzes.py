@@ -15,8 +15,8 @@ def predict_few_labels() -> Quiz:
         answer=2,
         because="With few labels it counts what a model knew before. The bag of words learns the "
         "meaning of each word from the labels alone, and most words do not come up in them. Our "
-        "BERT has read reviews, but it is small and has read little: what it brings along does "
-        "not outweigh what a network needs labels for. MiniLM brings far more.",
+        "BERT has read reviews, but it is small and has read little: it ends near the bag of "
+        "words. MiniLM brings more along.",
     )
 
 
