@@ -235,7 +235,7 @@ class TestProcesses:
 class TestCommitted:
     """The model in data/, made by this command, and what the log beside it says of it."""
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def log(self):
         return [json.loads(line) for line in COMMITTED.with_suffix(".jsonl").open()]
 
