@@ -35,6 +35,7 @@ class TestTraining:
         assert encoded.tokens[1] == "film"
         assert encoded.tokens[2].startswith("##")
 
+    @pytest.mark.slow
     def test_the_size_is_the_most(self):
         texts = [r.text for r in load_reviews("validation")[:200]]
         assert train_wordpiece(texts, 700).get_vocab_size() == 700
