@@ -163,7 +163,7 @@ class BertEncoder(nn.Module):
         return self.dropout(self.embedding_norm(x))  # (batch, token, d_model)
 
     def _check(self, input_ids: Tensor, mask: Tensor | None, token_type_ids: Tensor | None) -> None:
-        _check_ids("input_ids", input_ids, "vocab_size", self.config.vocab_size)
+        check_ids("input_ids", input_ids, "vocab_size", self.config.vocab_size)
         if input_ids.dim() != 2:
             raise ValueError(f"input_ids must be (batch, token), got {tuple(input_ids.shape)}")
         if input_ids.size(1) > self.config.max_len:
@@ -182,7 +182,7 @@ class BertEncoder(nn.Module):
         if token_type_ids is not None:
             if not self.config.n_types:
                 raise ValueError("token_type_ids cannot be given: this model has n_types=0")
-            _check_ids("token_type_ids", token_type_ids, "n_types", self.config.n_types)
+            check_ids("token_type_ids", token_type_ids, "n_types", self.config.n_types)
 
 
 def initialise(model: nn.Module, config: BertConfig) -> None:
@@ -211,7 +211,8 @@ def look_nearby(attention: MultiHeadAttention) -> None:
         key[head] = rotate(query[head][None], torch.tensor([-distance]), attention.rotary_base)[0]
 
 
-def _check_ids(name: str, ids: Tensor, size_name: str, size: int) -> None:
+def check_ids(name: str, ids: Tensor, size_name: str, size: int) -> None:
+    """An error that says what is wrong, unless ids are whole numbers from 0 to size - 1."""
     if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
         got = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
         raise TypeError(f"{name} must be an int64 tensor, got {got}")

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from attnviz.models.evaluating import evaluating
 from attnviz.models.gpt import GPT
 
 
@@ -71,17 +72,15 @@ def generate(
             f"prompt and n_new must be at most max_len={model.config.max_len} tokens together, "
             f"got {input_ids.size(-1)} + {n_new}"
         )
-    training = model.training
-    model.eval()
     caches, ids = model.new_caches(len(input_ids)) if use_cache else None, input_ids
-    for _ in range(n_new):
-        unread = ids[:, caches[0].length :] if use_cache else ids
-        logits = model(unread, mask, caches=caches).logits[:, -1]  # (batch, vocab)
-        p = next_probabilities(logits, temperature, top_k, top_p)
-        new = p.argmax(-1, True) if temperature == 0 else p.multinomial(1, generator=generator)
-        ids = torch.cat([ids, new], 1)
-        mask = None if mask is None else torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
-    model.train(training)
+    with evaluating(model):
+        for _ in range(n_new):
+            unread = ids[:, caches[0].length :] if use_cache else ids
+            logits = model(unread, mask, caches=caches).logits[:, -1]  # (batch, vocab)
+            p = next_probabilities(logits, temperature, top_k, top_p)
+            new = p.argmax(-1, True) if temperature == 0 else p.multinomial(1, generator=generator)
+            ids = torch.cat([ids, new], 1)
+            mask = None if mask is None else torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
     return ids
 
 

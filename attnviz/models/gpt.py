@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnviz.layers import EncoderBlock, MultiHeadAttention, attention_weights, causal_mask
+from attnviz.models.bert import check_ids
 
 _gelu = partial(F.gelu, approximate="tanh")  # as GPT-2 has it
 
@@ -195,14 +196,7 @@ class GPT(nn.Module):
                 "input_ids must be (batch, token) with at least one token, "
                 f"got {tuple(input_ids.shape)}"
             )
-        if input_ids.dtype not in (torch.int64, torch.int32):
-            raise TypeError(f"input_ids must be an int64 tensor, got {input_ids.dtype}")
-        low, high = (int(x) for x in input_ids.aminmax())
-        if low < 0 or high >= self.config.vocab_size:
-            raise ValueError(
-                f"input_ids must be between 0 and vocab_size - 1 = {self.config.vocab_size - 1}, "
-                f"got {low} to {high}"
-            )
+        check_ids("input_ids", input_ids, "vocab_size", self.config.vocab_size)
         n = past + input_ids.size(1)
         if n > self.config.max_len:
             raise ValueError(

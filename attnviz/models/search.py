@@ -1,11 +1,9 @@
 """Finding a good target, one token after the other: greedily, or with a beam of candidates."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from attnviz.models.evaluating import evaluating
 from attnviz.models.transformer import PAD, Transformer
 
 
@@ -20,7 +18,7 @@ def greedy_search(model: Transformer, source: Tensor, start: int, end: int, max_
     Raises ValueError when max_len is not positive or longer than the model.
     """
     _check_length(model, max_len)
-    with _evaluating(model):
+    with evaluating(model):
         memory, mask = model.encode(source)
         target = torch.full((len(source), 1), start, device=source.device)
         ended = torch.zeros(len(source), dtype=torch.bool, device=source.device)
@@ -62,7 +60,7 @@ def beam_search(
         raise ValueError(f"beam search takes one source, got {len(source)}")
     beams: list[tuple[list[int], float]] = [([start], 0.0)]  # ids, log probability
     finished: list[tuple[list[int], float]] = []
-    with _evaluating(model):
+    with evaluating(model):
         memory, mask = model.encode(source)
         for _ in range(max_len):
             beams, ended = _grow(model, beams, memory, mask, width, end)
@@ -107,18 +105,6 @@ def _cannot_be_beaten(
         _penalty(max_len, length_penalty), _penalty(len(beams[0][0]), length_penalty)
     )
     return scores[-width] >= best
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch off dropout in a model, and on again where it was on."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _penalty(length: int, power: float) -> float:
