@@ -216,7 +216,7 @@ def check_ids(name: str, ids: Tensor, size_name: str, size: int) -> None:
     if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
         got = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
         raise TypeError(f"{name} must be an int64 tensor, got {got}")
-    if not ids.numel():
+    if torch.compiler.is_compiling() or not ids.numel():  # a graph in the making has no values yet
         return
     low, high = (int(x) for x in ids.aminmax())
     if low < 0 or high >= size:
