@@ -10,6 +10,7 @@ from attnviz.models.bert_tasks import (
     TaskOutput,
     mean_over,
 )
+from attnviz.models.exporting import OnnxClassifier, export_onnx
 from attnviz.models.generation import generate, next_probabilities
 from attnviz.models.gpt import GPT, GPTConfig, GPTOutput
 from attnviz.models.hugging_face import (
@@ -37,12 +38,14 @@ __all__ = [
     "EncoderOutput",
     "GPTConfig",
     "GPTOutput",
+    "OnnxClassifier",
     "PreTrainingOutput",
     "TaskOutput",
     "Transformer",
     "TransformerConfig",
     "TransformerOutput",
     "beam_search",
+    "export_onnx",
     "generate",
     "greedy_search",
     "load_bert",

@@ -1,0 +1,426 @@
+"""The exercises of lesson 09, with the mistakes that their checks recognise."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from attnviz.lessons.exercise import Exercise, Misconception
+
+
+def _weights(seed: int, *shape: int) -> Tensor:
+    """Weights whose rows sum to one, of this shape."""
+    generator = torch.Generator().manual_seed(seed)
+    return (2 * torch.randn(*shape, generator=generator)).softmax(-1)
+
+
+def _targets(*rows: str) -> Tensor:
+    """Which keys each query asks for, (query, key), from rows such as "x.x"."""
+    return torch.tensor([[mark == "x" for mark in row] for row in rows])
+
+
+def _on_target(weights: Tensor, target: Tensor) -> Tensor:
+    """The weight of each query on its target keys, (heads, query)."""
+    return (weights * target).sum(-1)
+
+
+def _mean_of_askers(values: Tensor, target: Tensor) -> Tensor:
+    """The mean over the queries that have a target: (heads, query) to (heads,)."""
+    return values[:, target.any(-1)].mean(-1)
+
+
+def _weight_on(weights: Tensor, target: Tensor) -> Tensor:
+    return _mean_of_askers(_on_target(weights, target), target)
+
+
+weight_on = Exercise(
+    name="weight_on",
+    reference=_weight_on,
+    cases=(
+        (_weights(0, 3, 4, 4), _targets("x.x.", "....", ".x..", "xxx.")),
+        (_weights(1, 2, 5, 5), _targets(".....", "x....", "xx...", "..x.x", ".....")),
+        (_weights(2, 4, 3, 3), _targets("...", "..x", "xx.")),
+    ),
+    misconceptions=(
+        Misconception(
+            "the queries that have no target are counted, with a zero. A head that always looks at "
+            "the other place where a word stands would get little for it, as few words stand "
+            "twice. Take the mean over target.any(-1).",
+            lambda weights, target: _on_target(weights, target).mean(-1),
+        ),
+        Misconception(
+            "this is the mean over all target cells, so two targets of one query count as two "
+            "halves. First add up each query's weight on its targets, then take the mean over the "
+            "queries.",
+            lambda weights, target: weights[:, target].mean(-1),
+        ),
+        Misconception(
+            "target is taken the wrong way round, (key, query).",
+            lambda weights, target: _weight_on(weights, target.T),
+        ),
+        Misconception(
+            "over the keys this takes the mean, so the result depends on how long the sentence is. "
+            "A query shares out one unit of weight: add up what falls on the targets.",
+            lambda weights, target: _weight_on(weights, target) / target.size(1),
+        ),
+        Misconception(
+            "this is the sum over the queries; a longer sentence would have more of it. Take the "
+            "mean.",
+            lambda weights, target: _on_target(weights, target).sum(-1),
+        ),
+        Misconception(
+            "of each query's targets only the one with the most weight counts. What falls on the "
+            "others is weight on a target, too.",
+            lambda weights, target: _mean_of_askers((weights * target).amax(-1), target),
+        ),
+        Misconception(
+            "this is one number for all heads. Keep the first dimension: each head gets its own.",
+            lambda weights, target: _weight_on(weights, target).mean(),
+        ),
+        Misconception(
+            "this is the weight on everything but the targets.",
+            lambda weights, target: _mean_of_askers(_on_target(weights, ~target), target),
+        ),
+    ),
+    first_step="(weights * target).sum(-1) is (heads, query); which queries have a target at all?",
+)
+
+
+def _members(word_ids: list[int | None], of: Callable[[list[int]], list[int]] = list) -> Tensor:
+    """Which pieces belong to which word, (word, piece); of: chooses among a word's pieces."""
+    n = max(word for word in word_ids if word is not None) + 1
+    members = torch.zeros(n, len(word_ids))
+    for word in range(n):
+        members[word, of([i for i, its in enumerate(word_ids) if its == word])] = 1
+    return members
+
+
+def _join(weights: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """rows, columns: (word, piece), how the queries and the keys of a word are added up."""
+    return rows @ weights @ columns.T
+
+
+def _mean(members: Tensor) -> Tensor:
+    return members / members.sum(1, keepdim=True)
+
+
+def _word_weights(weights: Tensor, word_ids: list[int | None]) -> Tensor:
+    members = _members(word_ids)
+    return _join(weights, _mean(members), members)
+
+
+def _with(rows: Callable[[Tensor], Tensor], columns: Callable[[Tensor], Tensor]) -> Callable:
+    def wrong(weights: Tensor, word_ids: list[int | None]) -> Tensor:
+        members = _members(word_ids)
+        return _join(weights, rows(members), columns(members))
+
+    return wrong
+
+
+def _one_piece(of: Callable[[list[int]], list[int]]) -> Callable:
+    def wrong(weights: Tensor, word_ids: list[int | None]) -> Tensor:
+        members = _members(word_ids, of)
+        return _join(weights, members, members)
+
+    return wrong
+
+
+def _specials_too(weights: Tensor, word_ids: list[int | None]) -> Tensor:
+    """[CLS] as the first word, [SEP] as the last."""
+    last = max(word for word in word_ids if word is not None) + 2
+    shifted = [word + 1 if word is not None else last for word in word_ids]
+    return _word_weights(weights, [0, *shifted[1:]])
+
+
+def _sum_to_one(weights: Tensor, word_ids: list[int | None]) -> Tensor:
+    joined = _word_weights(weights, word_ids)
+    return joined / joined.sum(-1, keepdim=True)
+
+
+def _same(members: Tensor) -> Tensor:
+    return members
+
+
+word_weights = Exercise(
+    name="word_weights",
+    reference=_word_weights,
+    cases=(
+        (_weights(3, 2, 6, 6), [None, 0, 1, 1, 2, None]),
+        (_weights(4, 3, 8, 8), [None, 0, 0, 0, 1, 2, 2, None]),
+        (_weights(5, 1, 5, 5), [None, 0, 1, 1, None]),
+    ),
+    misconceptions=(
+        Misconception(
+            "this is the mean over the pieces on both sides. What a query gives to a word is what "
+            "it gives to all its pieces together: on the side of the keys, add up.",
+            _with(_mean, _mean),
+        ),
+        Misconception(
+            "this is the sum on both sides, so a word of three pieces has three units of weight to "
+            "give. Of the queries take the mean.",
+            _with(_same, _same),
+        ),
+        Misconception(
+            "the two sides are exchanged: the queries are added up, and of the keys the mean is "
+            "taken.",
+            _with(_same, _mean),
+        ),
+        Misconception(
+            "only the first piece of each word is looked at, as lesson 08 did with labels. Here "
+            "weight that falls on the other pieces would be lost.",
+            _one_piece(lambda pieces: pieces[:1]),
+        ),
+        Misconception(
+            "only the last piece of each word is looked at; the weight on the others is lost.",
+            _one_piece(lambda pieces: pieces[-1:]),
+        ),
+        Misconception(
+            "[CLS] and [SEP] are counted as words. Their id is None: leave them out.",
+            _specials_too,
+        ),
+        Misconception(
+            "the rows are made to sum to one. What falls on [CLS] and [SEP] is part of what a head "
+            "does: a row may sum to less.",
+            _sum_to_one,
+        ),
+        Misconception(
+            "rows and columns are exchanged: the first of the two is the word that looks.",
+            lambda weights, word_ids: _word_weights(weights, word_ids).mT,
+        ),
+    ),
+    first_step="Build a matrix (word, piece) with a 1 where a piece belongs to a word.",
+)
+
+
+def _numbers(seed: int, n: int) -> tuple[Tensor, Tensor]:
+    """Two lists of scores that agree in part, without ties; one has a far larger number."""
+    generator = torch.Generator().manual_seed(seed)
+    first = torch.randn(n, generator=generator)
+    second = 0.7 * first + 0.6 * torch.randn(n, generator=generator) - 0.2
+    second[n // 2] *= 8
+    return first, second
+
+
+def _ranks(scores: Tensor) -> Tensor:
+    return scores.argsort().argsort().double()
+
+
+def _correlation(first: Tensor, second: Tensor) -> Tensor:
+    return torch.corrcoef(torch.stack([first, second]).double())[0, 1]
+
+
+def _rank_agreement(first: Tensor, second: Tensor) -> Tensor:
+    return _correlation(_ranks(first), _ranks(second))
+
+
+def _pairs(first: Tensor, second: Tensor) -> Tensor:
+    n = len(first)
+    signs = [(one[:, None] - one).sign() for one in (first, second)]
+    return (signs[0] * signs[1]).sum() / (n * (n - 1))
+
+
+rank_agreement = Exercise(
+    name="rank_agreement",
+    reference=_rank_agreement,
+    cases=(_numbers(0, 7), _numbers(1, 10), _numbers(2, 6), _numbers(3, 15)),
+    misconceptions=(
+        Misconception(
+            "this is the correlation of the scores themselves: one huge score decides it. Replace "
+            "each score by its rank first.",
+            _correlation,
+        ),
+        Misconception(
+            "argsort() says which token comes first, which second, and so on; that is an order, "
+            "not ranks. The rank of each token is argsort().argsort().",
+            lambda first, second: _correlation(first.argsort(), second.argsort()),
+        ),
+        Misconception(
+            "the mean of the ranks is not taken off: so any two lists seem to agree. Take it off "
+            "before you multiply.",
+            lambda first, second: torch.cosine_similarity(_ranks(first), _ranks(second), 0),
+        ),
+        Misconception(
+            "one list is ranked from the top, the other from the bottom: the sign is wrong.",
+            lambda first, second: -_rank_agreement(first, second),
+        ),
+        Misconception(
+            "the scores lose their sign before they are ranked. A token that speaks against the "
+            "verdict belongs at the end, not at the top.",
+            lambda first, second: _rank_agreement(first.abs(), second.abs()),
+        ),
+        Misconception(
+            "this is the share of the tokens that have exactly the same rank in both lists. A "
+            "rank that is off by one is nearly right.",
+            lambda first, second: (_ranks(first) == _ranks(second)).double().mean(),
+        ),
+        Misconception(
+            "this is Kendall's measure, which counts pairs in the same order. It is a good one, "
+            "but here Spearman's is asked for: the correlation of the ranks.",
+            _pairs,
+        ),
+        Misconception(
+            "this is the covariance of the ranks: divide by both standard deviations, so that it "
+            "ends between -1 and 1.",
+            lambda first, second: torch.stack([_ranks(first), _ranks(second)]).cov()[0, 1],
+        ),
+    ),
+    first_step="scores.argsort().argsort() holds the rank of each score, from 0.",
+)
+
+
+def _curved(x: Tensor) -> Tensor:
+    return torch.tanh(x[0] * x[1]) + x.pow(3).sum() / 5
+
+
+def _steep(x: Tensor) -> Tensor:
+    return torch.sigmoid(3 * x.sum()) * x[..., 0].sum()
+
+
+def _points(steps: int, shift: float) -> list[float]:
+    """How far along the way each gradient is taken; shift: 0.5 is the middle of each step."""
+    return [(i + shift) / steps for i in range(steps)]
+
+
+def _mean_gradient(
+    f: Callable[[Tensor], Tensor], x: Tensor, baseline: Tensor, points: Sequence[float]
+) -> Tensor:
+    total = torch.zeros_like(x)
+    for point in points:
+        between = (baseline + point * (x - baseline)).detach().requires_grad_()
+        total += torch.autograd.grad(f(between), between)[0]
+    return total / len(points)
+
+
+def _integrated(f: Callable, x: Tensor, baseline: Tensor, points: Sequence[float]) -> Tensor:
+    return (x - baseline) * _mean_gradient(f, x, baseline, points)
+
+
+def _integrated_gradients(f: Callable, x: Tensor, baseline: Tensor, steps: int) -> Tensor:
+    return _integrated(f, x, baseline, _points(steps, 0.5))
+
+
+def _from_zero(f: Callable, x: Tensor, baseline: Tensor, steps: int) -> Tensor:
+    nothing = torch.zeros_like(x)
+    return (x - baseline) * _mean_gradient(f, x, nothing, _points(steps, 0.5))
+
+
+integrated_gradients = Exercise(
+    name="integrated_gradients",
+    reference=_integrated_gradients,
+    cases=(
+        (_curved, torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.2, 0.1, -0.3]), 4),
+        (_steep, torch.tensor([[0.5, -0.2], [0.9, 0.4]]), torch.full((2, 2), -0.25), 5),
+        (_curved, torch.tensor([-1.0, 1.5]), torch.tensor([0.5, -0.5]), 3),
+    ),
+    misconceptions=(
+        Misconception(
+            "this is the mean gradient, how steep the way is. Multiply it by how far each number "
+            "went, x - baseline.",
+            lambda f, x, baseline, steps: _mean_gradient(f, x, baseline, _points(steps, 0.5)),
+        ),
+        Misconception(
+            "the mean gradient is multiplied by x. The way began at the baseline, not at zero: "
+            "multiply by x - baseline.",
+            lambda f, x, baseline, steps: x * _mean_gradient(f, x, baseline, _points(steps, 0.5)),
+        ),
+        Misconception(
+            "the gradient is taken at x alone. There it may be flat although the way there was "
+            "steep: take it at points between the baseline and x.",
+            lambda f, x, baseline, steps: _integrated(f, x, baseline, [1.0]),
+        ),
+        Misconception(
+            "the gradients are added up and not divided by steps: more steps would give more.",
+            lambda f, x, baseline, steps: steps * _integrated_gradients(f, x, baseline, steps),
+        ),
+        Misconception(
+            "the points lie between zero and x. The way begins at the baseline: "
+            "baseline + share * (x - baseline).",
+            _from_zero,
+        ),
+        Misconception(
+            "the sign is wrong: the way leads from the baseline to x, so x - baseline.",
+            lambda f, x, baseline, steps: -_integrated_gradients(f, x, baseline, steps),
+        ),
+        Misconception(
+            "the points stand at the beginning of each step, the first at the baseline itself. In "
+            "the middle, at (i + 0.5) / steps, they are right with far fewer steps.",
+            lambda f, x, baseline, steps: _integrated(f, x, baseline, _points(steps, 0)),
+        ),
+        Misconception(
+            "the points stand at the end of each step, the last at x itself. In the middle, at "
+            "(i + 0.5) / steps, they are right with far fewer steps.",
+            lambda f, x, baseline, steps: _integrated(f, x, baseline, _points(steps, 1)),
+        ),
+        Misconception(
+            "the points run from the baseline to x with both ends among them. Take the middle of "
+            "each step, (i + 0.5) / steps.",
+            lambda f, x, baseline, steps: _integrated(
+                f, x, baseline, torch.linspace(0, 1, steps).tolist()
+            ),
+        ),
+    ),
+    first_step="For i = 0 the point is baseline + 0.5 / steps * (x - baseline): its gradient?",
+)
+
+
+def _gradients(seed: int, *shape: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(100 + seed)
+    return _weights(seed, *shape), torch.randn(*shape, generator=generator)
+
+
+def _along(weights: Tensor, gradient: Tensor) -> Tensor:
+    """What a gate on the head would change, (batch, heads)."""
+    return (weights * gradient).sum((2, 3))
+
+
+def _head_importance(weights: Tensor, gradient: Tensor) -> Tensor:
+    return _along(weights, gradient).abs().mean(0)
+
+
+head_importance = Exercise(
+    name="head_importance",
+    reference=_head_importance,
+    cases=(_gradients(0, 4, 3, 5, 5), _gradients(1, 6, 2, 4, 4), _gradients(2, 3, 5, 3, 3)),
+    misconceptions=(
+        Misconception(
+            "the absolute value is taken of each cell. Within one text, cells that pull both ways "
+            "do cancel out: first add up over queries and keys.",
+            lambda weights, gradient: (weights * gradient).abs().sum((2, 3)).mean(0),
+        ),
+        Misconception(
+            "the absolute value is taken after the mean over the texts. A head that pulls one text "
+            "up and another down matters for both: here the two cancel out.",
+            lambda weights, gradient: _along(weights, gradient).mean(0).abs(),
+        ),
+        Misconception(
+            "there is no absolute value. A head may matter for better or for worse, and here the "
+            "two cancel out.",
+            lambda weights, gradient: _along(weights, gradient).mean(0),
+        ),
+        Misconception(
+            "the weights are left out: this is the gradient alone, also where the head does not "
+            "look at all.",
+            lambda weights, gradient: gradient.sum((2, 3)).abs().mean(0),
+        ),
+        Misconception(
+            "the gradient is left out. The weights of each row sum to one, so all heads seem to be "
+            "alike.",
+            lambda weights, gradient: weights.sum((2, 3)).abs().mean(0),
+        ),
+        Misconception(
+            "over the queries and keys this is the mean, so a long text counts for less. A gate "
+            "on a head closes on all of its cells: add up.",
+            lambda weights, gradient: (weights * gradient).mean((2, 3)).abs().mean(0),
+        ),
+        Misconception(
+            "this is the sum over the texts; take the mean.",
+            lambda weights, gradient: _along(weights, gradient).abs().sum(0),
+        ),
+        Misconception(
+            "this is one number for all heads. Sum over the last two dimensions and take the mean "
+            "over the first: (heads,) is left.",
+            lambda weights, gradient: _along(weights, gradient).abs().mean(),
+        ),
+    ),
+    first_step="(weights * gradient).sum((2, 3)) is (batch, heads); now the texts are left.",
+)

@@ -1,0 +1,66 @@
+"""Files for ONNX Runtime say what the model says."""
+
+import pytest
+import torch
+
+from attnviz.models import (
+    BertConfig,
+    BertEncoder,
+    BertForSequenceClassification,
+    OnnxClassifier,
+    export_onnx,
+)
+
+pytestmark = pytest.mark.slow
+SIZES = {"vocab_size": 50, "d_model": 32, "n_layers": 2, "n_heads": 4, "d_ff": 64, "max_len": 40}
+
+
+def classifier(config, seed=0, pooling="mean"):
+    torch.manual_seed(seed)
+    return BertForSequenceClassification(BertEncoder(config), 3, pooling).eval()
+
+
+def batch(n=3, length=11):
+    ids = torch.randint(50, (n, length))
+    lengths = torch.arange(length, length - n, -1).clamp(min=1)
+    return ids, torch.arange(length) < lengths[:, None]
+
+
+@pytest.mark.parametrize("make", [BertConfig, BertConfig.modern], ids=["2018", "modern"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_file_says_what_the_model_says_at_any_size(tmp_path, make, seed):
+    model = classifier(make(**SIZES), seed)
+    exported = OnnxClassifier(export_onnx(model, tmp_path / "model.onnx"))
+    for shape in ((3, 11), (1, 40), (8, 1), (1, 2)):
+        ids, mask = batch(*shape)
+        with torch.no_grad():
+            torch.testing.assert_close(
+                exported(ids, mask).logits, model(ids, mask).logits, atol=1e-5, rtol=1e-4
+            )
+
+
+def test_with_8_bits_the_file_is_small_and_says_nearly_the_same(tmp_path):
+    sizes = {"d_model": 64, "d_ff": 256, "vocab_size": 4_000}
+    model = classifier(BertConfig.modern(**SIZES | sizes))
+    whole = export_onnx(model, tmp_path / "whole.onnx")
+    small = export_onnx(model, tmp_path / "small.onnx", int8=True)
+    assert whole.stat().st_size > 3 * small.stat().st_size
+    ids, mask = batch(16, 30)
+    with torch.no_grad():
+        right = model(ids, mask).logits
+    given = OnnxClassifier(small)(ids, mask).logits
+    assert not given.equal(right)  # it was rounded
+    assert torch.cosine_similarity(given, right, -1).min() > 0.99
+
+
+def test_another_model_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="BertForSequenceClassification, got Linear"):
+        export_onnx(torch.nn.Linear(2, 2), tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match="pooling='mean', got pooling='first'"):
+        export_onnx(classifier(BertConfig(**SIZES), pooling="first"), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
+        OnnxClassifier(tmp_path / "none.onnx")
