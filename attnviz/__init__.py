@@ -26,6 +26,7 @@ _HOME = {  # public name: the module that defines it
     "heads": "attnviz.views.heads",
     "heatmap": "attnviz.views.heatmap",
     "mask": "attnviz.seeing",
+    "most_memory": "attnviz.timing",
     "native_bf16": "attnviz.machine",
     "off": "attnviz.seeing",
     "only": "attnviz.seeing",

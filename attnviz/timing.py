@@ -1,12 +1,16 @@
-"""How long things take, compared fairly: all sides in turn, so that a busy moment hits them all."""
+"""How long things take, compared fairly: all sides in turn, so that a busy moment hits them all;
+and how much memory they take."""
 
 import math
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
 import torch
+from torch.profiler import profile
 
 
 class Seconds(list[float]):
@@ -65,3 +69,41 @@ def _wait() -> None:
         torch.cuda.synchronize()
     elif torch.backends.mps.is_available():
         torch.mps.synchronize()
+
+
+def most_memory(run: Callable[[], Any]) -> int:
+    """The most bytes that tensors take at one time while run() goes on, beyond what was there.
+
+    run: a function without arguments; what it returns is dropped.
+    Counted are torch's own allocations, those inside of its kernels too, on the GPU where there is
+    one, else on the CPU.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with _unheard(), profile(profile_memory=True) as seen:
+        run()
+    events = sorted(seen.profiler.kineto_results.events(), key=lambda event: event.start_ns())
+    bytes_now = most = 0
+    for event in events:
+        if event.name() == "[memory]":
+            bytes_now += event.nbytes()
+            most = max(most, bytes_now)
+    return most
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Without what C++ writes to the standard error: the profiler says there when it starts."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)

@@ -1,9 +1,12 @@
 """Functions timed in turn."""
 
+import sys
+
 import pytest
+import torch
 
 from attnviz import timing
-from attnviz.timing import Seconds, timeit
+from attnviz.timing import Seconds, most_memory, timeit
 
 
 def test_sides_take_turns_and_the_first_calls_do_not_count(monkeypatch):
@@ -36,3 +39,18 @@ def test_median_and_95th_percentile():
 def test_bad_input(sides, options):
     with pytest.raises(ValueError, match="sides must not be empty, rounds at least 1"):
         timeit(sides, **options)
+
+
+def test_most_memory_counts_what_is_there_at_one_time():
+    x = torch.randn(1000, 1000)  # 4 million bytes
+    assert most_memory(lambda: None) == 0
+    assert 12_000_000 <= most_memory(lambda: [x + 1 for _ in range(3)]) < 12_001_000
+    one_after_the_other = most_memory(lambda: [(x + 1).sum() for _ in range(3)])
+    assert 4_000_000 <= one_after_the_other < 4_001_000
+
+
+def test_most_memory_goes_on_when_the_function_fails(capfd):
+    with pytest.raises(ZeroDivisionError):
+        most_memory(lambda: 1 / 0)
+    print("heard", file=sys.stderr)
+    assert capfd.readouterr().err == "heard\n"  # and nothing of the profiler's

@@ -1,0 +1,244 @@
+"""What each step towards fast inference brings, all sides taking turns in this process.
+
+python benchmarks/inference.py             about 6 minutes on two cores
+python benchmarks/inference.py --quick     without training: speed and size alone, 2 minutes
+
+Attention: plain and fused, 4,096 tokens, two heads of 64: seconds and the memory that is taken.
+Encoder: MiniLM in float32 and in 8 bits (ONNX Runtime; PyTorch's own dynamic quantisation and
+torch.compile beside it), 32 texts of 96 pieces, and one text alone: seconds, size on disk, and the
+cosine between the vectors of texts that the two give.
+Ladder: MiniLM fine-tuned for a minute on reviews of both sources, then step by step as in lesson
+10: accuracy on 800 held-out reviews, agreement with the first, texts a second, latency, size.
+"""
+
+import argparse
+import copy
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+
+from attnviz import data, most_memory, timeit
+from attnviz.layers import attention_weights, keep_heads
+from attnviz.models import (
+    BertForSequenceClassification,
+    OnnxClassifier,
+    export_onnx,
+    load_minilm,
+)
+from attnviz.seeing import capture
+from attnviz.training import distillation_loss, train, warmup_linear
+
+LENGTH, MEASURED, SPEED = 160, 800, 128  # pieces, held-out texts, texts that are timed
+Run = Callable[[list[list[int]]], Tensor]
+
+
+def attention(rounds: int) -> None:
+    query, key, value = torch.randn(3, 1, 2, 4096, 64)
+    sides = {
+        "plain": lambda: attention_weights(query, key) @ value,
+        "fused": lambda: F.scaled_dot_product_attention(query, key, value),
+    }
+    taken = timeit(sides, rounds)
+    memory = {name: most_memory(run) for name, run in sides.items()}
+    print("attention, 4,096 tokens")
+    for name, seconds in taken.items():
+        print(f"  {name:8}{1000 * seconds.p50:8.0f} ms{memory[name] / 1e6:8.1f} MB")
+    print(
+        f"  fused: {taken['plain'].p50 / taken['fused'].p50:.1f} times as fast, "
+        f"{memory['plain'] / memory['fused']:.0f} times less memory"
+    )
+
+
+def encoder(rounds: int, folder: Path) -> None:
+    torch.manual_seed(0)
+    minilm, tokenizer = load_minilm(dropout=0.0)
+    model = BertForSequenceClassification(minilm, 384, "mean").eval()
+    with torch.no_grad():  # the logits are then the vectors of the texts themselves
+        model.classifier.weight.copy_(torch.eye(384))
+        model.classifier.bias.zero_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torchs = quantize_dynamic(copy.deepcopy(model), {nn.Linear: per_channel_dynamic_qconfig})
+    paths = {k: export_onnx(model, folder / f"{k}.onnx", k == "int8") for k in ("float32", "int8")}
+    sides = {
+        "float32": model,
+        "float32, torch.compile": torch.compile(model, dynamic=True),
+        "int8, PyTorch": torchs,
+        "float32, ONNX Runtime": OnnxClassifier(paths["float32"]),
+        "int8, ONNX Runtime": OnnxClassifier(paths["int8"]),
+    }
+    texts = [review.text for review in data.load_reviews("test")[:: 2_598 // 32]][:32]
+    real = data.padded(data.encode_texts(texts, tokenizer, 128))
+    with torch.inference_mode():
+        right = model(*real).logits
+        cosine = {k: F.cosine_similarity(m(*real).logits, right).mean() for k, m in sides.items()}
+        for shape in ((32, 96), (1, 96)):
+            ids, mask = torch.randint(1000, 30_000, shape), torch.ones(shape, dtype=torch.bool)
+            calls = {name: lambda side=side: side(ids, mask) for name, side in sides.items()}  # noqa: B023
+            taken = timeit(calls, rounds * (3 if shape[0] == 1 else 1), warm_up=2)
+            print(f"MiniLM, {shape[0]} × {shape[1]} pieces")
+            for name, seconds in taken.items():
+                print(
+                    f"  {name:24}{1000 * seconds.p50:8.1f} ms"
+                    f"{taken['float32'].p50 / seconds.p50:7.2f} ×   cosine {cosine[name]:.4f}"
+                )
+    sizes = {k: os.path.getsize(path) / 1e6 for k, path in paths.items()}
+    print(f"  on disk: {sizes['float32']:.1f} MB, int8 {sizes['int8']:.1f} MB", end=", ")
+    print(f"{sizes['float32'] / sizes['int8']:.2f} times smaller")
+
+
+class Reviews:
+    """Texts of both sources, half and half, and batches of texts of nearly the same length."""
+
+    def __init__(self, split: str, n: int, tokenizer: object):
+        generator = torch.Generator().manual_seed(0)
+        chosen = []
+        for source in ("imdb", "rotten_tomatoes"):
+            reviews = data.load_reviews(split, source)
+            order = torch.randperm(len(reviews), generator=generator)[: n // 2]
+            chosen += [reviews[i] for i in order]
+        chosen = [chosen[i] for i in torch.randperm(len(chosen), generator=generator)]
+        self.rows = data.encode_texts([review.text for review in chosen], tokenizer, LENGTH)
+        self.labels = torch.tensor([int(review.positive) for review in chosen])
+        self._draw = data.shuffled(torch.arange(len(self.rows)), 128)
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        chosen = self._draw(step // 8)
+        chosen = chosen[torch.tensor([len(self.rows[i]) for i in chosen]).argsort()]
+        chosen = chosen.view(8, 16)[(3 * step) % 8]
+        ids, mask = data.padded([self.rows[i] for i in chosen])
+        return {"input_ids": ids, "mask": mask, "labels": self.labels[chosen]}
+
+
+def fit(
+    model: BertForSequenceClassification,
+    n_frozen: int,
+    reviews: Reviews,
+    loss_of: Callable[[nn.Module, dict[str, Tensor]], Tensor],
+    seconds: float,
+) -> BertForSequenceClassification:
+    """Train the classifier and all blocks but the lowest."""
+    model.requires_grad_(False)
+    blocks = model.encoder.blocks[n_frozen:].requires_grad_(True)
+    head = model.classifier.requires_grad_(True)
+    groups = [
+        {"params": [*blocks.parameters()], "lr": 2e-4},
+        {"params": [*head.parameters()], "lr": 1e-3},
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
+    train(model, reviews.batch, loss_of, optimizer, seconds=seconds, schedule=warmup_linear())
+    return model.eval()
+
+
+def least_important(model: BertForSequenceClassification, reviews: Reviews, n: int) -> set:
+    """The n heads (layer, head) whose fading the loss would feel least (Michel et al. 2019)."""
+    felt = torch.zeros(6, 12)
+    for step in range(8):
+        with capture(model, with_gradients=True) as seen:
+            model(**reviews.batch(1000 + step)).loss.backward()
+        for layer, record in enumerate(seen):
+            gate = (record.weights * record.weights.grad).detach().sum((2, 3))  # (batch, heads)
+            felt[layer] += gate.abs().mean(0)
+    return {divmod(i, felt.size(1)) for i in felt.flatten().argsort()[:n].tolist()}
+
+
+def student(teacher: BertForSequenceClassification, n_layers: int, reviews: Reviews) -> nn.Module:
+    def loss_of(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        ids, mask = batch["input_ids"], batch["mask"]
+        with torch.no_grad():
+            right = teacher(ids, mask).logits
+        return distillation_loss(model(ids, mask).logits, right)
+
+    small = copy.deepcopy(teacher)
+    small.encoder.blocks = small.encoder.blocks[:n_layers]
+    return fit(small, n_layers - 2, reviews, loss_of, 30)
+
+
+@torch.inference_mode()
+def serve(model: Callable, rows: list[list[int]], batch_size: int, by_length: bool) -> Tensor:
+    order = torch.arange(len(rows))
+    if by_length:
+        order = torch.tensor([len(row) for row in rows]).argsort()
+    logits = torch.empty(len(rows), 2)
+    for some in order.split(batch_size):
+        logits[some] = model(*data.padded([rows[i] for i in some])).logits
+    return logits
+
+
+def ladder(rounds: int, folder: Path) -> None:
+    torch.manual_seed(0)
+    minilm, tokenizer = load_minilm(dropout=0.0)
+    reviews, held_out = (
+        Reviews(s, n, tokenizer) for s, n in (("train", 12_000), ("test", MEASURED))
+    )
+    model = BertForSequenceClassification(minilm, 2, "mean")
+    model = fit(model, 3, reviews, lambda model, batch: model(**batch).loss, 60)
+    fewer = copy.deepcopy(model)
+    gone = least_important(model.requires_grad_(False), reviews, 24)
+    for layer, block in enumerate(fewer.encoder.blocks):
+        kept = [head for head in range(12) if (layer, head) not in gone] or [0]
+        block.attention = keep_heads(block.attention, kept)
+    whole = os.path.getsize(export_onnx(model, folder / "whole.onnx"))
+    steps: dict[str, tuple[Run, int]] = {
+        "float32, as they come": (lambda rows: serve(model, rows, 32, False), whole),
+        "by length": (lambda rows: serve(model, rows, 32, True), whole),
+        "16 at a time": (lambda rows: serve(model, rows, 16, True), whole),
+    }
+    for name, smaller in {
+        "int8": model,
+        "24 of 72 heads removed": fewer,
+        "student, 4 layers": student(model, 4, reviews),
+        "student, 2 layers": student(model, 2, reviews),
+    }.items():
+        path = export_onnx(smaller, folder / "small.onnx", int8=True)
+        runtime = OnnxClassifier(path)
+        steps[name] = (lambda rows, m=runtime: serve(m, rows, 8, True), os.path.getsize(path))
+    report(steps, held_out, rounds)
+
+
+def report(steps: dict[str, tuple[Run, int]], held_out: Reviews, rounds: int) -> None:
+    few = held_out.rows[:SPEED]
+    many = timeit({name: lambda run=run: run(few) for name, (run, _) in steps.items()}, rounds)
+    texts = {name: iter(held_out.rows) for name in steps}
+    single = timeit(
+        {
+            name: lambda run=run, name=name: run([next(texts[name])])
+            for name, (run, _) in steps.items()
+        },
+        rounds=100,
+        warm_up=5,
+    )
+    verdicts = {name: run(held_out.rows).argmax(-1) for name, (run, _) in steps.items()}
+    first = next(iter(steps))
+    print(f"{'':24}right  agrees  texts/s   times      p50      p95     file")
+    for name, (_, size) in steps.items():
+        right = (verdicts[name] == held_out.labels).float().mean()
+        agrees = (verdicts[name] == verdicts[first]).float().mean()
+        p50, p95 = 1000 * single[name].p50, 1000 * single[name].p95
+        print(
+            f"{name:24}{right:.1%} {agrees:7.1%}{SPEED / many[name].p50:9.0f}"
+            f"{many[first].p50 / many[name].p50:8.1f}{p50:6.1f} ms{p95:6.1f} ms{size / 1e6:6.1f} MB"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="without the ladder, which trains")
+    parser.add_argument("--rounds", type=int, default=10)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        attention(options.rounds)
+        encoder(options.rounds, Path(folder))
+        if not options.quick:
+            ladder(options.rounds, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
