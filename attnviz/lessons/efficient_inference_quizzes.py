@@ -12,12 +12,12 @@ def predict_without_cache() -> Quiz:
         [
             "Twice as long: there are twice as many tokens",
             "Half as long again: most of the work was done before",
-            "Four times as long, or more",
+            "Three to four times as long, or more",
         ],
         answer=2,
         because="There are twice as many tokens to write, and for each of them about twice as many "
-        "to read: four times the work. Within a reading each token looks at all before it, and "
-        "this part grows eightfold. With a cache each token is read once: most of the work "
+        "to read: four times the work, or less where the fixed costs of each step still count. "
+        "Within a reading each token looks at all before it, and this part grows eightfold. With a cache each token is read once: most of the work "
         "doubles, and only the part that looks back at the keys grows fourfold.",
     )
 
