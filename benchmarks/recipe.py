@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from attnviz.data import IGNORED, load_reviews, pack, shuffled, train_wordpiece
 from attnviz.models import BertConfig, BertForPreTraining
-from attnviz.training import Together, train, warmup_linear
+from attnviz.training import Together, muon_and_adamw, train, warmup_linear
 from attnviz.training.measure import guess_by_frequency, measure_masked
 from attnviz.training.pretrain import (
     Pretraining,
@@ -65,6 +65,10 @@ def unfused(model: nn.Module) -> torch.optim.Optimizer:
     return Together([muon, torch.optim.AdamW(rest, 2e-2, betas=(0.9, 0.98), foreach=False)])
 
 
+def shorter_memory(model: nn.Module) -> torch.optim.Optimizer:
+    return muon_and_adamw(model, 2e-2, momentum=0.85)
+
+
 @dataclass(frozen=True)
 class Row:
     """What is other than in the recipe.
@@ -86,6 +90,7 @@ PAIRS = {"n_types": 2}
 ROWS = {
     "the recipe": Row(),
     "AdamW instead of Muon": Row(optimizer=adamw),
+    "Muon's momentum 0.85 instead of 0.95": Row(optimizer=shorter_memory),
     "post-LN instead of pre-LN": Row({"pre_norm": False}),
     "learned positions instead of rotary": Row({"rotary": False, "nearby_heads": False}),
     "heads that begin by looking anywhere": Row({"nearby_heads": False}),

@@ -17,8 +17,9 @@ def predict_without_cache() -> Quiz:
         answer=2,
         because="There are twice as many tokens to write, and for each of them about twice as many "
         "to read: four times the work, or less where the fixed costs of each step still count. "
-        "Within a reading each token looks at all before it, and this part grows eightfold. With a cache each token is read once: most of the work "
-        "doubles, and only the part that looks back at the keys grows fourfold.",
+        "Within a reading each token looks at all before it, and this part grows eightfold. With "
+        "a cache each token is read once: most of the work doubles, and only the part that looks "
+        "back at the keys grows fourfold.",
     )
 
 
