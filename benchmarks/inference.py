@@ -149,14 +149,21 @@ def least_important(model: BertForSequenceClassification, reviews: Reviews, n: i
     return {divmod(i, felt.size(1)) for i in felt.flatten().argsort()[:n].tolist()}
 
 
-def student(teacher: BertForSequenceClassification, n_layers: int, reviews: Reviews) -> nn.Module:
+def student(
+    teacher: BertForSequenceClassification,
+    start: BertForSequenceClassification,
+    n_layers: int,
+    reviews: Reviews,
+) -> nn.Module:
+    """The lowest layers of start, trained to say what the teacher says."""
+
     def loss_of(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         ids, mask = batch["input_ids"], batch["mask"]
         with torch.no_grad():
             right = teacher(ids, mask).logits
         return distillation_loss(model(ids, mask).logits, right)
 
-    small = copy.deepcopy(teacher)
+    small = copy.deepcopy(start)
     small.encoder.blocks = small.encoder.blocks[:n_layers]
     return fit(small, n_layers - 2, reviews, loss_of, 30)
 
@@ -194,8 +201,8 @@ def ladder(rounds: int, folder: Path) -> None:
     for name, smaller in {
         "int8": model,
         "24 of 72 heads removed": fewer,
-        "student, 4 layers": student(model, 4, reviews),
-        "student, 2 layers": student(model, 2, reviews),
+        "student, 4 layers": student(model, fewer, 4, reviews),
+        "student, 2 layers": student(model, fewer, 2, reviews),
     }.items():
         path = export_onnx(smaller, folder / "small.onnx", int8=True)
         runtime = OnnxClassifier(path)
