@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from attnviz.models.bert_tasks import BertForSequenceClassification, TaskOutput
+from attnviz.models.bert_tasks import BertForSequenceClassification, TaskOutput, mean_over
 
 
 def export_onnx(
@@ -88,13 +88,13 @@ class _Logits(nn.Module):
         self.model = model
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        encoder, real = self.model.encoder, mask[..., None]
+        encoder = self.model.encoder
         bias = torch.where(mask, 0.0, -1e4)[:, None, None, :]  # (batch, 1, 1, key)
         x = encoder._embed(ids, None)
         for block in encoder.blocks:
             x, _ = block(x, bias=bias)
         x = x if encoder.final_norm is None else encoder.final_norm(x)
-        return self.model.classifier((x * real).sum(1) / real.sum(1))
+        return self.model.classifier(mean_over(x, mask))
 
 
 def _check(model: BertForSequenceClassification) -> None:
@@ -112,7 +112,7 @@ def _check(model: BertForSequenceClassification) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the exporter's remarks about what is not installed and what will change."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "root")]
+    loggers = [logging.getLogger("torch.onnx"), logging.getLogger()]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
