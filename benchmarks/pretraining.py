@@ -110,7 +110,11 @@ def ours(size: Size) -> tuple[nn.Module, Callable[[Batch], Tensor]]:
     mask = torch.ones(size.batch, size.length, dtype=torch.bool)
     return (
         model,
-        lambda batch: model(batch.ids, mask, batch.types, batch.labels, batch.following).loss,
+        lambda batch: (
+            model(
+                batch.ids, mask, batch.types, batch.labels, batch.following, need_logits=False
+            ).loss
+        ),
     )
 
 

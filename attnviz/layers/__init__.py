@@ -6,6 +6,7 @@ from attnviz.layers.attention import (
     scaled_dot_product_attention,
 )
 from attnviz.layers.blocks import DecoderBlock, EncoderBlock
+from attnviz.layers.int8 import Int8Embedding, Int8Linear
 from attnviz.layers.masks import causal_mask, combine_masks, padding_mask
 from attnviz.layers.positions import alibi, rotate, sinusoidal_positions
 from attnviz.layers.pruning import keep_heads
@@ -13,6 +14,8 @@ from attnviz.layers.pruning import keep_heads
 __all__ = [
     "DecoderBlock",
     "EncoderBlock",
+    "Int8Embedding",
+    "Int8Linear",
     "MultiHeadAttention",
     "alibi",
     "attention_weights",

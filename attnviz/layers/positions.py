@@ -1,5 +1,7 @@
 """Where a token stands, told to attention, which by itself cannot see any order."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -44,8 +46,25 @@ def rotate(x: Tensor, positions: Tensor | None = None, base: float = 10_000.0) -
         )
     angles = positions[..., None] * _frequencies(d_k, base).to(x.device)  # (..., token, d_k / 2)
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    first, second = x.chunk(2, -1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+    return _Turned.apply(x, torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
+
+
+class _Turned(torch.autograd.Function):
+    """First half · cos - second · sin, then second · cos + first · sin, in few passes over memory.
+
+    The gradient is the incoming one turned back, which autograd by itself would not see.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        halves_swapped = x.roll(x.size(-1) // 2, -1)
+        return torch.addcmul(x * cos, halves_swapped, sin)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _Turned.apply(gradient, cos, -sin), None, None
 
 
 def alibi(n_heads: int, n_queries: int, n_keys: int | None = None) -> Tensor:

@@ -18,6 +18,7 @@ from attnviz.models.hugging_face import (
     load_hugging_face_encoder,
     load_minilm,
 )
+from attnviz.models.rounding import to_int8
 from attnviz.models.saving import load_bert, save_bert
 from attnviz.models.search import beam_search, greedy_search
 from attnviz.models.transformer import (
@@ -55,5 +56,6 @@ __all__ = [
     "mean_over",
     "next_probabilities",
     "save_bert",
+    "to_int8",
     "translation_loss",
 ]

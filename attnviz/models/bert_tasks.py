@@ -9,18 +9,19 @@ from torch import Tensor, nn
 from attnviz.models.bert import BertConfig, BertEncoder, initialise
 
 IGNORED = -100  # the label of what is not asked for
+_IN_PARTS = nn.LinearCrossEntropyOptions(batch_chunk_size=512)  # the fastest of 64 to 1,024 on CPUs
 
 
 class PreTrainingOutput(NamedTuple):
     """logits: of the masked words, (asked, vocab) in the order of the labels that are asked for,
 
-            or (batch, token, vocab) where no labels were given.
+            or (batch, token, vocab) where no labels were given; None where they are not needed.
     next_logits: (batch, 2), that sentence B follows A (0) or does not (1); None without that head.
     loss:        a scalar, the mean cross-entropy of what is asked for plus that of the next
                  sentence; None without labels.
     """
 
-    logits: Tensor
+    logits: Tensor | None
     next_logits: Tensor | None
     loss: Tensor | None
 
@@ -59,17 +60,20 @@ class BertForPreTraining(nn.Module):
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
         next_labels: Tensor | None = None,
+        need_logits: bool = True,
     ) -> PreTrainingOutput:
         """Guess the hidden pieces.
 
         input_ids, mask, token_type_ids: as for `BertEncoder`.
         labels:      (batch, token) int64, the hidden pieces, -100 where nothing is asked for.
         next_labels: (batch,) int64, 0 where sentence B follows A, else 1.
+        need_logits: without them the loss of the masked words is worked out a part of the places at
+                     a time, in less memory and time.
         Returns the logits and the loss; see `PreTrainingOutput`.
         Raises ValueError or TypeError for inputs or labels that do not fit, or labels that ask for
         nothing.
         """
-        self._check(input_ids, labels, next_labels)
+        self._check(input_ids, labels, next_labels, need_logits)
         if labels is None:
             hidden = self.encoder(input_ids, mask, token_type_ids).last_hidden_state
             asked, first = hidden, hidden[:, 0]
@@ -77,23 +81,39 @@ class BertForPreTraining(nn.Module):
             at, valid = _places(labels, first_too=self.next_sentence is not None)
             hidden = self.encoder(input_ids, mask, token_type_ids, at=at).last_hidden_state
             asked, first = hidden[valid], hidden[:, 0]  # (asked, d_model)
-        logits = self._logits(asked)
+        wanted = None if labels is None else labels.gather(1, at)[valid]
+        logits, loss = self._guess(asked, wanted, need_logits)
         next_logits = None
         if self.next_sentence is not None:
             next_logits = self.next_sentence(torch.tanh(self.pooler(first)))
-        loss = None
-        if labels is not None:
-            loss = F.cross_entropy(logits, labels.gather(1, at)[valid])
             if next_labels is not None:
                 loss = loss + F.cross_entropy(next_logits, next_labels)
         return PreTrainingOutput(logits, next_logits, loss)
 
-    def _logits(self, hidden: Tensor) -> Tensor:
+    def _guess(
+        self, hidden: Tensor, wanted: Tensor | None, need_logits: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The logits, unless they are not needed, and the loss, unless there are no labels."""
         if self.transform is not None:
             hidden = self.transform(hidden)
-        return F.linear(hidden, self.encoder.token_embedding.weight, self.output_bias)
+        weight, bias = self.encoder.token_embedding.weight, self.output_bias
+        if not need_logits and not torch.is_autocast_enabled(hidden.device.type):
+            return None, F.linear_cross_entropy(
+                hidden, weight, wanted, linear_bias=bias, options=_IN_PARTS
+            )
+        logits = F.linear(hidden, weight, bias)
+        loss = None if wanted is None else F.cross_entropy(logits, wanted)
+        return logits if need_logits else None, loss
 
-    def _check(self, input_ids: Tensor, labels: Tensor | None, next_labels: Tensor | None) -> None:
+    def _check(
+        self,
+        input_ids: Tensor,
+        labels: Tensor | None,
+        next_labels: Tensor | None,
+        need_logits: bool,
+    ) -> None:
+        if labels is None and not need_logits:
+            raise ValueError("need_logits=False leaves only the loss, which needs labels: got None")
         if labels is not None:
             _check_labels("labels", labels, input_ids.shape, self.config.vocab_size)
         if next_labels is not None:

@@ -154,7 +154,8 @@ def masked_batches(
 
 def pretraining_loss(model: nn.Module, step: Step) -> Tensor:
     """The loss of one pass; over all processes and parts its mean is that of the whole batch."""
-    return step.share * model(step.ids, step.mask, step.types, step.labels, step.following).loss
+    output = model(step.ids, step.mask, step.types, step.labels, step.following, need_logits=False)
+    return step.share * output.loss
 
 
 def pretrain(choices: Pretraining, show: bool = True) -> tuple[nn.Module, History]:

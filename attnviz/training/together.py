@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from attnviz.training.muon import Muon
+
 
 class Together(torch.optim.Optimizer):
     """Optimizers, each for its own parameters, that step, forget gradients and are saved as one.
@@ -80,13 +82,7 @@ def muon_and_adamw(
         raise ValueError("model must have matrices in a module list called blocks, and has none")
     theirs = set(map(id, matrices))
     rest = [p for p in named.values() if id(p) not in theirs]
-    muon = torch.optim.Muon(
-        matrices,
-        lr=lr,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
+    muon = Muon(matrices, lr, momentum=momentum, weight_decay=weight_decay)
     fused = all(p.device.type in ("cpu", "cuda") for p in rest)
     adamw = torch.optim.AdamW(rest, lr, betas, weight_decay=weight_decay, fused=fused)
     return Together([muon, adamw])

@@ -71,6 +71,13 @@ class TestRotate:
         theirs.backward(upstream)
         assert_close(x.grad, x2.grad, 1e-5)
 
+    @pytest.mark.parametrize("positions", [None, torch.tensor([[3], [7]])])
+    def test_first_and_second_derivatives(self, positions):
+        x = torch.randn(2, 1, 4, dtype=torch.float64, requires_grad=True)
+        turn = lambda x: rotate(x, positions)  # noqa: E731
+        assert torch.autograd.gradcheck(turn, x, atol=1e-6)
+        assert torch.autograd.gradgradcheck(turn, x, atol=1e-6)
+
     def test_dot_products_depend_on_the_distance_alone(self):
         query, key = torch.randn(8).expand(40, 8), torch.randn(8).expand(40, 8)
         scores = rotate(query) @ rotate(key).T

@@ -15,6 +15,7 @@ from attnviz.models import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
+    bert_tasks,
     load_hugging_face,
     load_hugging_face_encoder,
     mean_over,
@@ -145,11 +146,27 @@ class TestPreTraining:
             if parameter.grad is not None:
                 torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-6, rtol=1e-5)
 
-    def test_bfloat16_is_near(self, pair):
+    @pytest.mark.parametrize("seed", range(3))
+    def test_the_loss_alone_and_its_gradient_are_the_same(self, pair, seed, monkeypatch):
+        half = int((batch(seed)[3] != -100).sum()) // 2
+        in_parts = nn.LinearCrossEntropyOptions(batch_chunk_size=half + 1)  # the second is smaller
+        monkeypatch.setattr(bert_tasks, "_IN_PARTS", in_parts)
+        whole, ours = (copy.deepcopy(pair[1]) for _ in range(2))
+        wanted, got = whole(*batch(seed)), ours(*batch(seed), need_logits=False)
+        assert got.logits is None
+        torch.testing.assert_close(got.loss, wanted.loss, **CLOSE)
+        torch.testing.assert_close(got.next_logits, wanted.next_logits, **CLOSE)
+        wanted.loss.backward()
+        got.loss.backward()
+        for mine, theirs in zip(ours.parameters(), whole.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad, theirs.grad, atol=1e-5, rtol=1e-4)
+
+    @pytest.mark.parametrize("need_logits", [True, False])
+    def test_bfloat16_is_near(self, pair, need_logits):
         ours = copy.deepcopy(pair[1])
         exact = ours(*batch())
         with torch.autocast("cpu", torch.bfloat16):
-            near = ours(*batch())
+            near = ours(*batch(), need_logits=need_logits)
         near.loss.backward()
         torch.testing.assert_close(near.loss, exact.loss, atol=0.05, rtol=0.02)
         assert all(p.grad.dtype == torch.float32 for p in ours.parameters())
@@ -358,6 +375,10 @@ class TestBadInput:
             BertForPreTraining(BertConfig.modern(**SIZES))(IDS, labels=IDS, next_labels=following)
         with pytest.raises(ValueError, match="must come with labels"):
             BertForPreTraining(BertConfig(**SIZES))(IDS, next_labels=following)
+
+    def test_the_loss_alone_without_labels(self):
+        with pytest.raises(ValueError, match=r"need_logits=False .* needs labels: got None"):
+            BertForPreTraining(BertConfig(**SIZES))(IDS, need_logits=False)
 
     def test_next_labels_of_another_number(self):
         with pytest.raises(ValueError, match=r"next_labels must be \(2,\), got \(3,\)"):
