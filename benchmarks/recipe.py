@@ -53,6 +53,11 @@ def last_layer_everywhere(model: BertForPreTraining, step: Step) -> Tensor:
     return F.cross_entropy(logits, step.labels[asked])
 
 
+def in_one_piece(model: BertForPreTraining, step: Step) -> Tensor:
+    """The loss with the logits of all questions in memory at once."""
+    return model(step.ids, labels=step.labels).loss
+
+
 def adamw(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
         model.parameters(), 4e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True
@@ -63,6 +68,14 @@ def unfused(model: nn.Module) -> torch.optim.Optimizer:
     muon, fused = make_optimizer(Pretraining(steps=1), model).parts
     rest = [p for group in fused.param_groups for p in group["params"]]
     return Together([muon, torch.optim.AdamW(rest, 2e-2, betas=(0.9, 0.98), foreach=False)])
+
+
+def torchs_muon(model: nn.Module) -> torch.optim.Optimizer:
+    """The same steps, worked out in bfloat16 and through the whole matrices."""
+    muon, rest = make_optimizer(Pretraining(steps=1), model).parts
+    matrices = muon.param_groups[0]["params"]
+    theirs = torch.optim.Muon(matrices, 2e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    return Together([theirs, rest])
 
 
 def shorter_memory(model: nn.Module) -> torch.optim.Optimizer:
@@ -104,6 +117,8 @@ ROWS = {
     "float32 instead of bfloat16": Row(bf16=False),
     "logits at all places": Row(loss=everywhere, learns=False),
     "the last layer at all places": Row(loss=last_layer_everywhere, learns=False),
+    "the loss of all questions in one piece": Row(loss=in_one_piece, learns=False),
+    "torch's own Muon": Row(optimizer=torchs_muon, learns=False),
     "AdamW not fused": Row(optimizer=unfused, learns=False),
 }
 
