@@ -44,18 +44,18 @@ def predict_fused() -> Quiz:
     """Ask what four times the tokens cost in memory, with the matrix of weights and without."""
     return predict(
         "A text has four times as many tokens. How much more memory does attention take: plain, "
-        "with the whole matrix of weights, and fused, which computes the matrix in pieces and "
+        "with the whole matrix of weights, and fused, which computes the matrix in blocks and "
         "keeps none of them?",
         [
             "Plain and fused about four times",
-            "Plain about sixteen times, fused about four times",
+            "Plain about sixteen times, fused at most about four times",
             "Plain and fused about sixteen times: both compute the same weights",
         ],
         answer=1,
         because="The matrix has a row for each query and a column for each key: 4 × 4. Fused, "
-        "each query keeps its mix so far, its largest score and a sum, and a piece is forgotten "
-        "once it is mixed in. What remains is query, key, value and result, and these grow with "
-        "the tokens. The multiplications are sixteen times as many, plain and fused.",
+        "each query keeps its mix so far, its largest score and a sum, and a block is forgotten "
+        "once it is mixed in. What remains is the result, which grows with the tokens, and a "
+        "work area. The multiplications are sixteen times as many, plain and fused.",
     )
 
 

@@ -343,23 +343,23 @@ integrated_gradients = Exercise(
         ),
         Misconception(
             "the points stand at the beginning of each step, the first at the baseline itself. In "
-            "the middle, at (i + 0.5) / steps, they are right with far fewer steps.",
+            "the middle, at (k + 0.5) / steps, they are right with far fewer steps.",
             lambda f, x, baseline, steps: _integrated(f, x, baseline, _points(steps, 0)),
         ),
         Misconception(
             "the points stand at the end of each step, the last at x itself. In the middle, at "
-            "(i + 0.5) / steps, they are right with far fewer steps.",
+            "(k + 0.5) / steps, they are right with far fewer steps.",
             lambda f, x, baseline, steps: _integrated(f, x, baseline, _points(steps, 1)),
         ),
         Misconception(
             "the points run from the baseline to x with both ends among them. Take the middle of "
-            "each step, (i + 0.5) / steps.",
+            "each step, (k + 0.5) / steps.",
             lambda f, x, baseline, steps: _integrated(
                 f, x, baseline, torch.linspace(0, 1, steps).tolist()
             ),
         ),
     ),
-    first_step="For i = 0 the point is baseline + 0.5 / steps * (x - baseline): its gradient?",
+    first_step="For k = 0 the point is baseline + 0.5 / steps * (x - baseline): its gradient?",
 )
 
 

@@ -27,7 +27,7 @@ def predict_links() -> Quiz:
         answer=1,
         because="Both find many more than the controls, and ours finds more than MiniLM. Links "
         "between words help to guess a hidden word, the only task that ours was trained for. "
-        "MiniLM learned to sum up whole sentences, and gives much of its weight to [CLS].",
+        "MiniLM was trained on to sum up whole sentences; whether that is why, nobody tested.",
     )
 
 
@@ -43,7 +43,8 @@ def predict_deletion() -> Quiz:
         ],
         answer=1,
         because="Attention says where the model looks, and it looks more at what counts. "
-        "It does not say whether that speaks for the verdict or against it. The gradient does.",
+        "It does not say whether that speaks for the verdict or against it, nor how much the "
+        "verdict would change. The gradient does.",
     )
 
 
