@@ -11,24 +11,25 @@ import numpy as np
 if TYPE_CHECKING:
     from attnviz.training.loop import History
 
-_EVERY = 2.0  # seconds between two pictures
+_EVERY = 2.0  # seconds between two pictures, at least
+_SHARE = 0.02  # of the time that pictures may take from the training
 _POINTS = 400  # of the curve
 
 
 class LivePlot:
-    """A picture of the loss that is renewed every two seconds; nothing outside a notebook.
+    """A picture of the loss that is renewed every few seconds; nothing outside a notebook.
 
     wanted: False for no picture at all.
     """
 
     def __init__(self, wanted: bool):
         self._handle = None
-        self._shown = time.perf_counter()
+        self._next = time.perf_counter() + _EVERY
         self._wanted = wanted and "ipykernel" in sys.modules
 
     def show(self, history: "History") -> None:
         """Renew the picture when it is time."""
-        if self._wanted and time.perf_counter() - self._shown > _EVERY:
+        if self._wanted and time.perf_counter() > self._next:
             self._draw(history)
 
     def close(self, history: "History") -> None:
@@ -39,12 +40,14 @@ class LivePlot:
     def _draw(self, history: "History") -> None:
         from IPython.display import display
 
+        begun = time.perf_counter()
         data = {"text/html": _html(history), "text/plain": "[figure] the loss while training"}
         if self._handle is None:
             self._handle = display(data, raw=True, display_id=True)
         else:
             self._handle.update(data, raw=True)
-        self._shown = time.perf_counter()
+        taken = time.perf_counter() - begun
+        self._next = begun + max(_EVERY, taken / _SHARE)
 
 
 def _html(history: "History") -> str:

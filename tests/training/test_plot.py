@@ -88,6 +88,18 @@ class TestLivePlot:
         steps = [int(re.search(r"over (\d+)", html)[1]) for html in notebook.shown]
         assert steps == [2, 4, 5]
 
+    def test_pictures_take_no_more_than_a_fiftieth_of_the_time(self, notebook, monkeypatch):
+        def slowly(history):
+            notebook.clock.now += 0.1
+            return f"at {notebook.clock.now:.1f}"
+
+        monkeypatch.setattr("attnviz.training.plot._html", slowly)
+        plot = LivePlot(True)
+        for now in (2.1, 4.5, 7.0, 7.2, 12.0, 12.3):
+            notebook.clock.now = now
+            plot.show(History(losses=[1.0]))
+        assert notebook.shown == ["at 2.2", "at 7.3", "at 12.4"]
+
     def test_a_training_that_was_short_shows_nothing(self, notebook):
         plot = LivePlot(True)
         plot.show(History(losses=[1.0]))
