@@ -209,6 +209,19 @@ class BertForSequenceClassification(nn.Module):
         return TaskOutput(logits, None if labels is None else F.cross_entropy(logits, labels))
 
 
+def check_mean_classifier(model: BertForSequenceClassification) -> None:
+    """An error, unless it is a classifier with mean pooling on the CPU."""
+    if not isinstance(model, BertForSequenceClassification):
+        raise TypeError(
+            f"model must be a BertForSequenceClassification, got {type(model).__name__}"
+        )
+    if model.pooler is not None:
+        raise ValueError("model must have pooling='mean', got pooling='first'")
+    where = next(model.parameters()).device
+    if where.type != "cpu":
+        raise ValueError(f"model must be on the CPU, got one on {where}: model.cpu()")
+
+
 class BertForTokenClassification(nn.Module):
     """A label for each token, such as whether it belongs to a name.
 

@@ -10,7 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from attnviz.models.bert_tasks import BertForSequenceClassification, TaskOutput, mean_over
+from attnviz.models.bert_tasks import (
+    BertForSequenceClassification,
+    TaskOutput,
+    check_mean_classifier,
+    mean_over,
+)
 
 
 def export_onnx(
@@ -27,7 +32,7 @@ def export_onnx(
     token or is not on the CPU, ImportError without onnx, onnxscript and onnxruntime.
     Source: for int8 Zafrir et al. 2019, "Q8BERT", section 3, without its training.
     """
-    _check(model)
+    check_mean_classifier(model)
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -95,18 +100,6 @@ class _Logits(nn.Module):
             x, _ = block(x, bias=bias)
         x = x if encoder.final_norm is None else encoder.final_norm(x)
         return self.model.classifier(mean_over(x, mask))
-
-
-def _check(model: BertForSequenceClassification) -> None:
-    if not isinstance(model, BertForSequenceClassification):
-        raise TypeError(
-            f"model must be a BertForSequenceClassification, got {type(model).__name__}"
-        )
-    if model.pooler is not None:
-        raise ValueError("model must have pooling='mean', got pooling='first'")
-    where = next(model.parameters()).device
-    if where.type != "cpu":
-        raise ValueError(f"model must be on the CPU, got one on {where}: model.cpu()")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.layers.int8 import Int8Embedding, Int8Linear
-from attnviz.models.bert_tasks import BertForSequenceClassification
+from attnviz.models.bert_tasks import BertForSequenceClassification, check_mean_classifier
 
 
 @torch.no_grad()
@@ -26,7 +26,9 @@ def to_int8(
     the CPU, or a number of columns below 0.
     Source: Dettmers et al. 2022, "LLM.int8()", section 3.
     """
-    _check(model, exact)
+    check_mean_classifier(model)
+    if exact < 0:
+        raise ValueError(f"exact must be at least 0, got {exact}")
     model = copy.deepcopy(model).eval()
     linear = {
         name: layer
@@ -47,14 +49,3 @@ def to_int8(
         model.encoder.set_submodule(name, Int8Linear(layer, columns))
     model.encoder.token_embedding = Int8Embedding(model.encoder.token_embedding)
     return model
-
-
-def _check(model: BertForSequenceClassification, exact: int) -> None:
-    if not isinstance(model, BertForSequenceClassification):
-        raise TypeError(
-            f"model must be a BertForSequenceClassification, got {type(model).__name__}"
-        )
-    if model.pooler is not None:
-        raise ValueError("model must have pooling='mean', got pooling='first'")
-    if exact < 0:
-        raise ValueError(f"exact must be at least 0, got {exact}")

@@ -85,5 +85,7 @@ def test_bad_input():
         to_int8(torch.nn.Linear(2, 2), *batch())
     with pytest.raises(ValueError, match="pooling='mean', got pooling='first'"):
         to_int8(classifier(BertConfig(**SIZES), pooling="first"), *batch())
+    with pytest.raises(ValueError, match="must be on the CPU, got one on meta"):
+        to_int8(classifier(BertConfig(**SIZES)).to("meta"), *batch())
     with pytest.raises(ValueError, match="exact must be at least 0, got -1"):
         to_int8(classifier(BertConfig(**SIZES)), *batch(), exact=-1)
