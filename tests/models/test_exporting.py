@@ -5,8 +5,6 @@ import torch
 
 from attnviz.models import (
     BertConfig,
-    BertEncoder,
-    BertForSequenceClassification,
     OnnxClassifier,
     export_onnx,
 )
@@ -15,20 +13,9 @@ pytestmark = pytest.mark.slow
 SIZES = {"vocab_size": 50, "d_model": 32, "n_layers": 2, "n_heads": 4, "d_ff": 64, "max_len": 40}
 
 
-def classifier(config, seed=0, pooling="mean"):
-    torch.manual_seed(seed)
-    return BertForSequenceClassification(BertEncoder(config), 3, pooling).eval()
-
-
-def batch(n=3, length=11):
-    ids = torch.randint(50, (n, length))
-    lengths = torch.arange(length, length - n, -1).clamp(min=1)
-    return ids, torch.arange(length) < lengths[:, None]
-
-
 @pytest.mark.parametrize("make", [BertConfig, BertConfig.modern], ids=["2018", "modern"])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_file_says_what_the_model_says_at_any_size(tmp_path, make, seed):
+def test_the_file_says_what_the_model_says_at_any_size(tmp_path, make, seed, classifier, batch):
     model = classifier(make(**SIZES), seed)
     exported = OnnxClassifier(export_onnx(model, tmp_path / "model.onnx"))
     for shape in ((3, 11), (1, 40), (8, 1), (1, 2)):
@@ -39,7 +26,7 @@ def test_the_file_says_what_the_model_says_at_any_size(tmp_path, make, seed):
             )
 
 
-def test_with_8_bits_the_file_is_small_and_says_nearly_the_same(tmp_path):
+def test_with_8_bits_the_file_is_small_and_says_nearly_the_same(tmp_path, classifier, batch):
     sizes = {"d_model": 64, "d_ff": 256, "vocab_size": 4_000}
     model = classifier(BertConfig.modern(**SIZES | sizes))
     whole = export_onnx(model, tmp_path / "whole.onnx")
@@ -53,7 +40,7 @@ def test_with_8_bits_the_file_is_small_and_says_nearly_the_same(tmp_path):
     assert torch.cosine_similarity(given, right, -1).min() > 0.99
 
 
-def test_another_model_is_refused(tmp_path):
+def test_another_model_is_refused(tmp_path, classifier):
     with pytest.raises(TypeError, match="BertForSequenceClassification, got Linear"):
         export_onnx(torch.nn.Linear(2, 2), tmp_path / "model.onnx")
     with pytest.raises(ValueError, match="pooling='mean', got pooling='first'"):
