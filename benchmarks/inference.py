@@ -17,6 +17,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -32,6 +33,7 @@ from attnviz.models import (
     OnnxClassifier,
     export_onnx,
     load_minilm,
+    round_onnx,
     to_int8,
 )
 from attnviz.seeing import capture
@@ -70,7 +72,8 @@ def encoder(rounds: int, folder: Path) -> None:
         torchs = quantize_dynamic(copy.deepcopy(model), {nn.Linear: per_channel_dynamic_qconfig})
     typical = [review.text for review in data.load_reviews("train")[::400]][:64]
     small = to_int8(model, *data.padded(data.encode_texts(typical, tokenizer, 128)))
-    paths = {k: export_onnx(model, folder / f"{k}.onnx", k == "int8") for k in ("float32", "int8")}
+    paths = {"float32": export_onnx(model, folder / "float32.onnx")}
+    paths["int8"] = round_onnx(paths["float32"], folder / "int8.onnx")
     sides = {
         "float32": model,
         "float32, torch.compile": torch.compile(model, dynamic=True),
@@ -177,7 +180,7 @@ def student(
     return fit(small, n_layers - 2, reviews, loss_of, 60)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def serve(model: Callable, rows: list[list[int]], batch_size: int, by_length: bool) -> Tensor:
     order = torch.arange(len(rows))
     if by_length:
@@ -186,6 +189,12 @@ def serve(model: Callable, rows: list[list[int]], batch_size: int, by_length: bo
     for some in order.split(batch_size):
         logits[some] = model(*data.padded([rows[i] for i in some])).logits
     return logits
+
+
+def serve_alone(model: OnnxClassifier, rows: list[list[int]]) -> Tensor:
+    """Every text by itself, one on each core."""
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return torch.cat([*pool.map(lambda row: model(*data.padded([row])).logits, rows)])
 
 
 def ladder(rounds: int, folder: Path) -> None:
@@ -201,40 +210,43 @@ def ladder(rounds: int, folder: Path) -> None:
     for layer, block in enumerate(fewer.encoder.blocks):
         kept = [head for head in range(12) if (layer, head) not in gone] or [0]
         block.attention = keep_heads(block.attention, kept)
-    whole = os.path.getsize(export_onnx(model, folder / "whole.onnx"))
-    steps: dict[str, tuple[Run, int]] = {
-        "float32, as they come": (lambda rows: serve(model, rows, 32, False), whole),
-        "by length": (lambda rows: serve(model, rows, 32, True), whole),
-        "16 at a time": (lambda rows: serve(model, rows, 16, True), whole),
-    }
-    for name, smaller in {
+    whole = export_onnx(model, folder / "whole.onnx")
+    models = {
         "int8": model,
         "16 of 72 heads removed": fewer,
         "student, 4 layers": student(model, fewer, 4, reviews),
         "student, 2 layers": student(model, fewer, 2, reviews),
-    }.items():
-        path = export_onnx(smaller, folder / "small.onnx", int8=True)
-        runtime = OnnxClassifier(path)
-        steps[name] = (lambda rows, m=runtime: serve(m, rows, 8, True), os.path.getsize(path))
-    report(steps, held_out, rounds)
+    }
+    files = {"one on each core": whole}
+    for name, smaller in models.items():
+        exported = export_onnx(smaller, folder / "exported.onnx")
+        files[name] = round_onnx(exported, folder / f"{name}.onnx")
+    runtime = OnnxClassifier(whole)
+    steps: dict[str, Run] = {
+        "float32, as they come": lambda rows: serve(model, rows, 32, False),
+        "16 at a time, by length": lambda rows: serve(model, rows, 16, True),
+        "ONNX Runtime": lambda rows: serve(runtime, rows, 16, True),
+    }
+    for name, path in files.items():
+        single = OnnxClassifier(path, n_threads=1)
+        steps[name] = lambda rows, single=single: serve_alone(single, rows)
+    sizes = {name: os.path.getsize(files.get(name, whole)) for name in steps}
+    report(steps, sizes, held_out, rounds)
 
 
-def report(steps: dict[str, tuple[Run, int]], held_out: Reviews, rounds: int) -> None:
+def report(steps: dict[str, Run], sizes: dict[str, int], held_out: Reviews, rounds: int) -> None:
     few = held_out.rows[:SPEED]
-    many = timeit({name: lambda run=run: run(few) for name, (run, _) in steps.items()}, rounds)
+    many = timeit({name: lambda run=run: run(few) for name, run in steps.items()}, rounds)
     texts = {name: iter(held_out.rows) for name in steps}
     single = timeit(
-        {
-            name: lambda run=run, name=name: run([next(texts[name])])
-            for name, (run, _) in steps.items()
-        },
+        {name: lambda run=run, name=name: run([next(texts[name])]) for name, run in steps.items()},
         rounds=100,
         warm_up=5,
     )
-    verdicts = {name: run(held_out.rows).argmax(-1) for name, (run, _) in steps.items()}
+    verdicts = {name: run(held_out.rows).argmax(-1) for name, run in steps.items()}
     first = next(iter(steps))
     print(f"{'':24}right  agrees  texts/s   times      p50      p95     file")
-    for name, (_, size) in steps.items():
+    for name, size in sizes.items():
         right = (verdicts[name] == held_out.labels).float().mean()
         agrees = (verdicts[name] == verdicts[first]).float().mean()
         p50, p95 = 1000 * single[name].p50, 1000 * single[name].p95

@@ -18,23 +18,16 @@ from attnviz.models.bert_tasks import (
 )
 
 
-def export_onnx(
-    model: BertForSequenceClassification, path: str | os.PathLike, int8: bool = False
-) -> Path:
+def export_onnx(model: BertForSequenceClassification, path: str | os.PathLike) -> Path:
     """Write a classifier into a file that ONNX Runtime reads, without PyTorch and elsewhere.
 
     model: on the CPU, with mean pooling.   path: is overwritten.
-    int8:  with weights of 8 bits, those of the pieces' vectors, too. Linear layers then multiply
-           int8 with int8; there is a scale for each row of weights, and one for all activations of
-           a call, which are rounded as they come (dynamic quantisation).
     The file takes ids and mask (batch, token) of any size and returns logits (batch, label).
     Returns the path. Raises TypeError for another model, ValueError for one that pools the first
     token or is not on the CPU, ImportError without onnx, onnxscript and onnxruntime.
-    Source: for int8 Zafrir et al. 2019, "Q8BERT", section 3, without its training.
     """
     check_mean_classifier(model)
     import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
 
     path = Path(path)
     batch, token = (torch.export.Dim(name, min=2, max=4096) for name in ("batch", "token"))
@@ -49,36 +42,63 @@ def export_onnx(
             output_names=["logits"],
             dynamic_shapes=({0: batch, 1: token}, {0: batch, 1: token}),
         )
-        graph = program.model_proto
-        del graph.graph.value_info[:]  # it confuses the rounding below, and nobody needs it
-        onnx.save(graph, path)
-        if int8:
-            quantize_dynamic(path, path, per_channel=True, weight_type=QuantType.QInt8)
+    graph = program.model_proto
+    del graph.graph.value_info[:]  # it confuses `round_onnx`, and nobody needs it
+    onnx.save(graph, path)
     return path
+
+
+def round_onnx(path: str | os.PathLike, to: str | os.PathLike) -> Path:
+    """Write the model of such a file into another one, in 8 bits.
+
+    path: as written by `export_onnx`.   to: another path; what is there is overwritten.
+    Linear layers then multiply int8 with int8; there is a scale for each row of weights, and one
+    for all activations of a call, which are rounded as they come (dynamic quantisation). The
+    pieces' vectors have 8 bits, too.
+    Returns the path of the new file. Raises FileNotFoundError when there is no file, ValueError
+    when the two paths are the same.
+    Source: Zafrir et al. 2019, "Q8BERT", section 3, without its training.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    path, to = _existing(path), Path(to)
+    if path.resolve() == to.resolve():
+        raise ValueError(f"to must be another path than that of the file to read, got {to}")
+    with _quiet():
+        quantize_dynamic(path, to, per_channel=True, weight_type=QuantType.QInt8)
+    return to
 
 
 class OnnxClassifier:
     """A classifier from such a file, called like the model that it was.
 
-    path: as written by `export_onnx`. It uses as many threads as torch does.
-    Raises FileNotFoundError when there is no file.
+    path:      as written by `export_onnx` or `round_onnx`.
+    n_threads: so many work on a call, as many as torch uses if None. Several calls may be made at
+               once, from threads of their own.
+    Raises FileNotFoundError when there is no file, ValueError for fewer threads than one.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, n_threads: int | None = None):
         import onnxruntime
 
-        if not Path(path).exists():
-            raise FileNotFoundError(f"path must be a file written by export_onnx, got {path}")
+        if n_threads is not None and n_threads < 1:
+            raise ValueError(f"n_threads must be at least 1, got {n_threads}")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = n_threads or torch.get_num_threads()
         # its threads would wait at full speed and take the cores from others
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(str(path), options)
+        self._session = onnxruntime.InferenceSession(str(_existing(path)), options)
 
     def __call__(self, input_ids: Tensor, mask: Tensor) -> TaskOutput:
         """input_ids, mask: (batch, token). Returns logits (batch, label)."""
         given = {"ids": input_ids.numpy(), "mask": mask.numpy()}
         return TaskOutput(torch.from_numpy(self._session.run(None, given)[0]), None)
+
+
+def _existing(path: str | os.PathLike) -> Path:
+    if not Path(path).exists():
+        raise FileNotFoundError(f"path must be a file written by export_onnx, got {path}")
+    return Path(path)
 
 
 class _Logits(nn.Module):

@@ -1,5 +1,7 @@
 """Files for ONNX Runtime say what the model says."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from attnviz.models import (
     BertConfig,
     OnnxClassifier,
     export_onnx,
+    round_onnx,
 )
 
 pytestmark = pytest.mark.slow
@@ -30,7 +33,7 @@ def test_with_8_bits_the_file_is_small_and_says_nearly_the_same(tmp_path, classi
     sizes = {"d_model": 64, "d_ff": 256, "vocab_size": 4_000}
     model = classifier(BertConfig.modern(**SIZES | sizes))
     whole = export_onnx(model, tmp_path / "whole.onnx")
-    small = export_onnx(model, tmp_path / "small.onnx", int8=True)
+    small = round_onnx(whole, tmp_path / "small.onnx")
     assert whole.stat().st_size > 3 * small.stat().st_size
     ids, mask = batch(16, 30)
     with torch.no_grad():
@@ -48,6 +51,25 @@ def test_another_model_is_refused(tmp_path, classifier):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_several_texts_at_once_on_a_thread_each(tmp_path, classifier, batch):
+    model = classifier(BertConfig(**SIZES))
+    exported = OnnxClassifier(export_onnx(model, tmp_path / "model.onnx"), n_threads=1)
+    texts = [batch(1, length) for length in range(1, 31)]
+    with ThreadPoolExecutor(2) as pool, torch.no_grad():
+        given = [*pool.map(lambda text: exported(*text).logits, texts)]
+        right = [model(*text).logits for text in texts]
+    torch.testing.assert_close(given, right, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="n_threads must be at least 1, got 0"):
+        OnnxClassifier(tmp_path / "model.onnx", n_threads=0)
+
+
+def test_a_file_that_is_not_there_is_named_and_none_is_lost(tmp_path, classifier):
     with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
         OnnxClassifier(tmp_path / "none.onnx")
+    with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
+        round_onnx(tmp_path / "none.onnx", tmp_path / "small.onnx")
+    path = export_onnx(classifier(BertConfig(**SIZES)), tmp_path / "model.onnx")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"another path .*model\.onnx"):
+        round_onnx(path, tmp_path / "." / "model.onnx")
+    assert path.read_bytes() == before
