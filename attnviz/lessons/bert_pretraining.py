@@ -20,10 +20,12 @@ def _draw(seed: int, batch: int, n: int, size: int) -> tuple[Tensor, Tensor, Ten
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(_FIRST, size, (batch, n), generator=generator)
     ids[:, 0], ids[:, n // 2], ids[0, -2:] = CLS, SEP, PAD
+    ids[0, 2], ids[0, 3] = UNKNOWN, MASK
     drawn, fate = torch.rand(2, batch, n, generator=generator)
     drawn = drawn / 3  # so that many are chosen
     drawn[:, 0], fate[:, 0] = 0.01, 0.5  # of the special pieces, too
     drawn[0, -1], fate[0, -1] = 0.02, 0.85
+    drawn[0, 2:4], fate[0, 2:4] = 0.03, 0.5
     for place, value in enumerate((0.1, 0.85, 0.95, 0.88)):  # each fate at least once
         drawn[1, 1 + place], fate[1, 1 + place] = 0.05, value
     return ids, drawn, fate, torch.randint(_FIRST, size, (batch, n), generator=generator)
@@ -402,8 +404,9 @@ def _asked_of_a_model(seed: int, batch: int, n: int, size: int) -> tuple[_Model,
     knows[0, 1], knows[0, 2], knows[1, 2] = True, False, True
     right = ids.where(labels == IGNORED, labels)
     logits += 12 * F.one_hot(right, size) * knows[..., None]
-    ids = ids.where(labels == IGNORED, MASK)
-    return _Model(logits, seed), ids, labels
+    hidden = labels != IGNORED
+    hidden[1, 2] = False  # asked for, and there to be read: not every question stands at [MASK]
+    return _Model(logits, seed), ids.where(~hidden, MASK), labels
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -434,6 +437,12 @@ masked_accuracy = Exercise(
             "the answers are compared with what the model reads. The hidden pieces are in labels.",
             lambda model, ids, labels: (
                 (_said(model, ids).argmax(-1) == ids)[labels != IGNORED].float().mean()
+            ),
+        ),
+        Misconception(
+            "only the places with [MASK] count here. A place is asked for where it has a label.",
+            lambda model, ids, labels: (
+                (_said(model, ids).argmax(-1) == labels)[ids == MASK].float().mean()
             ),
         ),
         Misconception(
