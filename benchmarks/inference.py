@@ -8,7 +8,8 @@ Encoder: MiniLM in float32 and in 8 bits (`to_int8` under torch.compile, ONNX Ru
 dynamic quantisation), 32 texts of 96 pieces, and one text alone: seconds, size on disk, and the
 cosine between the vectors of texts that the two give.
 Ladder: MiniLM fine-tuned for a minute on reviews of both sources, then step by step as in lesson
-10, whose students learn for two minutes each: accuracy on 1,600 held-out reviews, agreement with the first, texts a second, latency, size.
+10, with students that learn for two minutes each: accuracy on 1,600 held-out reviews, agreement
+with the first, texts a second, latency, size.
 """
 
 import argparse
@@ -169,7 +170,7 @@ def student(
     n_layers: int,
     reviews: Reviews,
 ) -> nn.Module:
-    """The lowest layers of start, trained to say what the teacher says, and from the same vector."""
+    """The lowest layers of start, trained to give the teacher's vectors and logits."""
 
     def judged(model: nn.Module, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         pooled = mean_over(model.encoder(ids, mask).last_hidden_state, mask)

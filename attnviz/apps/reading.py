@@ -1,14 +1,15 @@
 """A text through a model: its tokens, its attention, and its output."""
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from attnviz.evaluating import evaluating
 from attnviz.seeing import capture, edit
 from attnviz.seeing.record import Change
 from attnviz.seeing.seen import Seen
@@ -113,7 +114,7 @@ def read(
     tokenized = vocabulary.tokenize(text, device)
     _check_ids(model, tokenized.ids)
     changed = edit(model, changes) if changes else nullcontext()
-    with _without_dropout(model), torch.no_grad(), changed, capture(model) as seen:
+    with evaluating(model), torch.no_grad(), changed, capture(model) as seen:
         output = _call(model, tokenized.inputs)
     return Reading(tokenized, seen, output)
 
@@ -151,14 +152,3 @@ def _unused_positions(model: nn.Module) -> int:
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             return 0 if module.padding_idx is None else module.padding_idx + 1
     return 0
-
-
-@contextmanager
-def _without_dropout(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from attnviz.models.evaluating import evaluating
+from attnviz.evaluating import evaluating
 from attnviz.models.gpt import GPT
 
 

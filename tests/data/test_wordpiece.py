@@ -57,6 +57,7 @@ class TestTraining:
 
 
 class TestApplying:
+    @pytest.mark.slow
     def test_pieces_are_those_of_hugging_faces_tokenizer(self, tmp_path):
         texts = [r.text for r in load_reviews("validation")[:300]]
         tokenizer = train_wordpiece(texts, 1000)
