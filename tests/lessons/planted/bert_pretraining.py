@@ -336,6 +336,11 @@ PLANTED = [
     ),
     (
         "masked_accuracy",
+        lambda model, ids, labels: masked_accuracy(model, ids, labels.masked_fill(ids != 4, -100)),
+        "places with [MASK] count",
+    ),
+    (
+        "masked_accuracy",
         lambda model, ids, labels: masked_accuracy(model, ids, ids),
         "repeats the piece",
     ),
