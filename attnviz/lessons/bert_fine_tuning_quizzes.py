@@ -61,9 +61,9 @@ def predict_changed_layers() -> Quiz:
         "2 were frozen. In which of the others does it change most?",
         ["In layer 3", "In layer 5, the last", "In all three the same"],
         answer=1,
-        because="The lower layers make states that serve many tasks, so there is little to change. "
-        "The last ones prepared the answer to the old task, and now they prepare another. Besides, "
-        "each layer reads what the changed layers below it hand on, so changes add up.",
+        because="Layer 3 reads states that stayed as they were, and each layer above it reads what "
+        "the changed layers below it hand on, so changes add up. Besides, the last layers had "
+        "prepared the answer to the old task, and now they prepare another.",
     )
 
 
