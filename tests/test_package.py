@@ -13,10 +13,10 @@ import attnviz as av
 
 ROOT = Path(av.__file__).parent
 MAY_IMPORT = {  # room: the rooms it may import from, besides itself
-    "apps": {"seeing", "views"},
+    "apps": {"evaluating", "seeing", "views"},
     "data": set(),
     "layers": set(),
-    "models": {"layers"},
+    "models": {"evaluating", "layers"},
     "seeing": set(),
     "training": {"data", "machine", "models"},
     "views": set(),
