@@ -219,15 +219,14 @@ def ladder(rounds: int, folder: Path) -> None:
         kept = [head for head in range(12) if (layer, head) not in gone] or [0]
         block.attention = keep_heads(block.attention, kept)
     whole = export_onnx(model, folder / "whole.onnx")
-    models = {
-        "int8": model,
+    smaller = {
         "8 of 72 heads removed": fewer,
         "student, 4 layers": student(model, fewer, 4, reviews),
         "student, 2 layers": student(model, fewer, 2, reviews),
     }
-    files = {"one on each core": whole}
-    for name, smaller in models.items():
-        exported = export_onnx(smaller, folder / "exported.onnx")
+    files = {"one on each core": whole, "int8": round_onnx(whole, folder / "int8.onnx")}
+    for name, one in smaller.items():
+        exported = export_onnx(one, folder / "exported.onnx")
         files[name] = round_onnx(exported, folder / f"{name}.onnx")
     runtime = OnnxClassifier(whole)
     steps: dict[str, Run] = {

@@ -406,7 +406,7 @@ def _asked_of_a_model(seed: int, batch: int, n: int, size: int) -> tuple[_Model,
     logits += 12 * F.one_hot(right, size) * knows[..., None]
     hidden = labels != IGNORED
     hidden[1, 2] = False  # asked for, and there to be read: not every question stands at [MASK]
-    return _Model(logits, seed), ids.where(~hidden, MASK), labels
+    return _Model(logits, seed), ids.masked_fill(hidden, MASK), labels
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:

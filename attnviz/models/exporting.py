@@ -56,7 +56,7 @@ def round_onnx(path: str | os.PathLike, to: str | os.PathLike) -> Path:
     for all activations of a call, which are rounded as they come (dynamic quantisation). The
     pieces' vectors have 8 bits, too.
     Returns the path of the new file. Raises FileNotFoundError when there is no file, ValueError
-    when the two paths are the same.
+    when the two paths are the same, ImportError without onnx and onnxruntime.
     Source: Zafrir et al. 2019, "Q8BERT", section 3, without its training.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
