@@ -45,6 +45,7 @@ OPEN = """async ({ path, kernel }) => {
     window.panel = panel;
 }"""
 CONTRAST = """(element) => {  // as WCAG 2 defines it; 21 is black on white
+    if (!element.isConnected) return null;  // drawn anew since it was found: it has no colors now
     const context = new OffscreenCanvas(1, 1).getContext('2d');
     const paint = (color) => {  // over what is there already
         context.fillStyle = color;
@@ -357,4 +358,10 @@ def picture_of():
 @pytest.fixture(scope="session")
 def contrast():
     """A function from a locator to the contrast of its text, as WCAG 2 defines it."""
-    return lambda locator: locator.evaluate(CONTRAST)
+
+    def contrast(locator):
+        while (ratio := locator.evaluate(CONTRAST)) is None:
+            pass
+        return ratio
+
+    return contrast
