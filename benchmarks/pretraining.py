@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnviz import native_bf16
 from attnviz.models import BertConfig, BertForPreTraining
 
 
@@ -275,6 +276,8 @@ def main() -> None:
                 f"{name:32}{1e3 * seconds[name]:8.1f}{rate:10,.0f}{speed:7.2f}×"
                 f"{peaks[name] / 2**20:10.0f}{memory:7.2f}×"
             )
+    if not native_bf16(torch.device("cpu")):
+        print("\nOn this processor attnviz does not choose bfloat16: read the rows in float32.")
 
 
 if __name__ == "__main__":
