@@ -30,11 +30,13 @@ def test_about_names_versions_and_device():
     ("able", "native"),
     [
         ({"amx_bf16": True, "avx512_bf16": True}, True),
-        ({"amx_bf16": False, "avx512_bf16": True}, False),  # half as fast as float32
+        ({"cpu_name": "Intel(R) Xeon(R)", "avx512_bf16": True}, False),  # half as fast as float32
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True}, True),  # twice as fast
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": False}, False),
         ({"arm_bf16": True}, True),
         ({"avx2": True}, False),
     ],
 )
-def test_bfloat16_is_native_to_a_cpu_with_a_matrix_unit(monkeypatch, able, native):
+def test_bfloat16_is_native_to_a_cpu_that_multiplies_it_faster(monkeypatch, able, native):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     assert av.native_bf16(torch.device("cpu")) is native
