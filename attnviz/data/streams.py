@@ -66,18 +66,18 @@ def streamed_batches(
     texts, tokenizer, length: as for `pack`; the texts begin anew when they are at their end.
     batch_size: windows of a batch.
     Windows are shuffled among those of 2,000 texts. The function gives the same for the same step,
-    quickly for the one after the last, and otherwise by reading from the beginning.
+    quickly for the last one and those after it, and for earlier ones by reading from the beginning.
     Raises ValueError when called, when the texts do not fill a window.
     """
-    state: dict[str, object] = {}
+    batches, last, batch = None, -1, None
 
     def batch_of(step: int) -> Tensor:
-        if state.get("next") != step:
-            state["batches"] = _batches(texts, tokenizer, length, batch_size, seed)
-            for _ in range(step):
-                next(state["batches"])
-        state["next"] = step + 1
-        return next(state["batches"])
+        nonlocal batches, last, batch
+        if batches is None or step < last:
+            batches, last = _batches(texts, tokenizer, length, batch_size, seed), -1
+        while last < step:
+            batch, last = next(batches), last + 1
+        return batch
 
     return batch_of
 

@@ -62,8 +62,8 @@ def generate(
                the tokens are the same.
     generator: for drawing; torch's own when not given.
     Dropout is off meanwhile. Returns (batch, token + n_new).
-    Raises ValueError when prompt and n_new together are longer than the model, and as the model
-    and `next_probabilities` do.
+    Raises ValueError when prompt and n_new together are longer than the model, when a prompt is all
+    padding, and as the model and `next_probabilities` do.
     """
     _check(temperature, top_k, top_p)
     n = input_ids.size(-1) + n_new
@@ -71,6 +71,11 @@ def generate(
         raise ValueError(
             f"prompt and n_new must be at most max_len={model.config.max_len} tokens together, "
             f"got {input_ids.size(-1)} + {n_new}"
+        )
+    if mask is not None and not mask.any(-1).all():
+        raise ValueError(
+            "mask must leave each prompt a real token, but row "
+            f"{int(mask.any(-1).int().argmin())} is all padding"
         )
     caches, ids = model.new_caches(len(input_ids)) if use_cache else None, input_ids
     with evaluating(model):

@@ -10,10 +10,17 @@ from torch import nn
 from attnviz.training import processes
 
 
-def save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
+def save(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict,
+    origin: dict | None = None,
+) -> None:
     """Write a checkpoint; the file that was there stays until the new one is complete.
 
-    state: numbers and lists of numbers, such as the step and the losses so far.
+    state:  numbers and lists of numbers, such as the step and the losses so far.
+    origin: what must be the same when training goes on, by name.
     Of several processes all must call it; the first writes.
     """
     random = {"cpu": torch.get_rng_state()}
@@ -28,6 +35,7 @@ def save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: 
         "optimizer_class": type(optimizer).__name__,
         "random": random,
         "state": state,
+        "origin": origin or {},
     }
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
@@ -37,16 +45,18 @@ def save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: 
         unfinished.unlink(missing_ok=True)
 
 
-def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def load(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, origin: dict | None = None
+) -> dict[str, Any]:
     """Put a checkpoint into a model, its optimizer and the random generators; return its state.
 
-    Raises ValueError for a file that is no checkpoint, or one of another model or optimizer; then
-    nothing has changed.
+    Raises ValueError for a file that is no checkpoint, or one of another model, optimizer or
+    origin; then nothing has changed.
     """
-    names = ["model", "optimizer", "optimizer_class", "random", "state"]
+    names = ["model", "optimizer", "optimizer_class", "random", "state", "origin"]
     try:
         everything = torch.load(path, map_location="cpu", weights_only=True)
-        weights, moments, optimizer_class, random, state = (everything[name] for name in names)
+        weights, moments, optimizer_class, random, state, its = (everything[n] for n in names)
     except Exception as error:  # torch raises whatever the broken file makes it stumble over
         raise ValueError(f"{path} is not a checkpoint that can be read: {error}") from error
     model = processes.unwrapped(model)
@@ -56,6 +66,13 @@ def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
             raise ValueError(
                 f"{path} is of another model: {name} is {there.get(name, 'missing')} in the file "
                 f"and {here.get(name, 'missing')} in the model"
+            )
+    origin = origin or {}
+    for name in [*its, *origin]:
+        if its.get(name) != origin.get(name):
+            raise ValueError(
+                f"{path} is of another training: {name} was {its.get(name)!r} there and is "
+                f"{origin.get(name)!r} here"
             )
     if optimizer_class != type(optimizer).__name__:
         raise ValueError(f"{path} is of another optimizer: {optimizer_class}")

@@ -60,6 +60,7 @@ def train(
     bf16: bool = False,
     checkpoint: str | Path | None = None,
     save_every: float = 30.0,
+    origin: dict[str, Any] | None = None,
     after_step: Callable[[int, nn.Module], None] | None = None,
     history: History | None = None,
     show: bool = True,
@@ -80,6 +81,8 @@ def train(
     checkpoint: a file that is written every save_every seconds, at the end and on an interruption
                (Ctrl-C, or the kernel's stop button), and from which training goes on when it is
                there. A folder that is missing is made.
+    origin:    what the batches come from, by name, such as a seed and a hash of the data; a
+               checkpoint with another origin is refused.
     after_step: called after each step with the steps done so far and the model.
     history:   is filled while training, for after_step to look into; a fresh one when not given.
     show:      a progress bar, and in a notebook a live plot of the loss.
@@ -92,7 +95,7 @@ def train(
     Raises ValueError when not exactly one of steps and seconds is given, when several processes
     train a model that is not wrapped, when the loss or its
     gradient is no number any more (before the weights take harm), or for a file that is no
-    checkpoint of this model and optimizer.
+    checkpoint of this model, optimizer and origin.
     """
     _check_end(steps, seconds)
     if accumulate < 1:
@@ -104,7 +107,7 @@ def train(
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)  # fail now rather than after the training
         if path.exists():
-            done = checkpoints.load(path, model, optimizer)
+            done = checkpoints.load(path, model, optimizer, origin)
             history.losses[:], history.seconds[:] = done["losses"], done["seconds"]
     begun = time.perf_counter() - history.elapsed
     saved, stopped = history.elapsed, False
@@ -136,10 +139,10 @@ def train(
                 after_step(history.step, model)
             told.step(history)
             if path is not None and elapsed - saved > save_every:
-                checkpoints.save(path, model, optimizer, asdict(history))
+                checkpoints.save(path, model, optimizer, asdict(history), origin)
                 saved = elapsed
         if path is not None:
-            checkpoints.save(path, model, optimizer, asdict(history))
+            checkpoints.save(path, model, optimizer, asdict(history), origin)
     return history
 
 

@@ -2,7 +2,7 @@
 
 python -m attnviz.training.pretrain --minutes 5 --output bert.safetensors
 torchrun --nproc-per-node 2 -m attnviz.training.pretrain --steps 2000 --output bert.safetensors
-accelerate launch --num-processes 2 -m attnviz.training.pretrain --steps 2000
+accelerate launch --num-processes 2 -m attnviz.training.pretrain --steps 2000    on two GPUs
 
 Beside the model it writes a log, one JSON object a line, and a checkpoint from which the same
 command goes on after it was interrupted or killed.
@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from functools import partial
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -165,7 +166,8 @@ def pretrain(choices: Pretraining, show: bool = True) -> tuple[nn.Module, Histor
     Writes choices.output (see `save_bert`), and beside it a log (.jsonl) and a checkpoint (.pt).
     Where several processes run this (torchrun, accelerate), they share each batch.
     Returns the model and its history.
-    Raises ValueError for choices that do not fit, and what reading the corpus raises.
+    Raises ValueError for choices that do not fit, or a checkpoint of other choices or another
+    vocabulary, and what reading the corpus raises.
     """
     accelerator = Accelerator(cpu=device().type == "cpu")  # or it would not see others on CPUs
     if choices.batch_size % (processes.number() * choices.accumulate):
@@ -193,6 +195,7 @@ def pretrain(choices: Pretraining, show: bool = True) -> tuple[nn.Module, Histor
         accumulate=choices.accumulate,
         bf16=native_bf16(accelerator.device) and not choices.float32,
         checkpoint=output.with_suffix(".pt"),
+        origin=_origin(choices, tokenizer),
         save_every=choices.save_every,
         after_step=lambda *_: log.step(history),
         history=history,
@@ -204,6 +207,13 @@ def pretrain(choices: Pretraining, show: bool = True) -> tuple[nn.Module, Histor
         log.end(history, measure_masked(bare, held_out, tokenizer),
                 guess_by_frequency(counted, held_out, tokenizer))  # fmt: skip
     return bare, history
+
+
+def _origin(choices: Pretraining, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What stays as it is in a training: all choices but where to, how long and how fast."""
+    free = {"output", "minutes", "steps", "accumulate", "float32", "compile", "save_every"}
+    kept = {name: value for name, value in asdict(choices).items() if name not in free}
+    return kept | {"vocabulary": sha256(tokenizer.to_str().encode()).hexdigest()}
 
 
 def _corpus(
@@ -245,7 +255,7 @@ class _Log:
         self._pieces = choices.batch_size * choices.length
         if processes.is_first() and not file.with_suffix(".pt").exists():
             file.write_text("")
-            self._write({"choices": asdict(choices)})
+            self._write({"choices": asdict(choices), "processes": processes.number()})
 
     def step(self, history: History) -> None:
         if history.step % _LOG_EVERY == 0 and processes.is_first():

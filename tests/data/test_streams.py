@@ -81,6 +81,19 @@ class TestBatches:
         for step in (17, 3, 4, 19, 0):
             assert other(step).equal(forwards[step])
 
+    def test_parts_of_a_step_and_a_later_step_read_no_text_twice(self):
+        read = []
+
+        def texts():
+            for text in TEXTS:
+                read.append(text)
+                yield text
+
+        batch_of = streamed_batches(texts, TOKENIZER, 9, 5)
+        for step in (0, 0, 0, 1, 1, 4, 4):
+            batch_of(step)
+        assert read == TEXTS
+
     def test_shuffled_by_the_seed(self):
         one, other = (
             streamed_batches(lambda: iter(TEXTS), TOKENIZER, 9, 5, seed)(0) for seed in (0, 1)

@@ -1,4 +1,4 @@
-"""Which token comes next, and whole continuations, beside Hugging Face's `generate`."""
+"""Which token comes next, beside what Hugging Face draws with, and whole continuations."""
 
 import pytest
 import torch
@@ -117,3 +117,8 @@ class TestGenerate:
     def test_prompts_that_do_not_fit(self, model, n, n_new, message):
         with pytest.raises(ValueError, match=message):
             generate(model, prompts(1, n), n_new)
+
+    def test_an_empty_prompt_among_others(self, model):
+        mask = torch.tensor([[False, True, True], [False, False, False]])
+        with pytest.raises(ValueError, match="a real token, but row 1 is all padding"):
+            generate(model, prompts(2, 3), 4, mask)

@@ -5,7 +5,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import attnviz as av
-from attnviz.models import GPT, GPTConfig
+from attnviz.models import GPT, GPTConfig, generate
 
 SIZES = GPTConfig(
     vocab_size=50, d_model=24, n_layers=3, n_heads=4, d_ff=40, max_len=19, dropout=0.0
@@ -91,6 +91,23 @@ class TestAgainstHuggingFace:
             mine = ours(ids, mask).logits
             other = theirs(ids, attention_mask=mask.long(), position_ids=positions).logits
         torch.testing.assert_close(mine[mask], other[mask], atol=1e-4, rtol=1e-4)
+
+    def test_greedy_continuations_of_left_padded_prompts(self, seed):
+        ours, theirs = pair(seed)
+        ids, mask = prompts(seed, 3, 9), left_padded([9, 1, 5], 9)
+        wanted = theirs.generate(
+            ids, attention_mask=mask.long(), max_new_tokens=10, do_sample=False
+        )
+        for use_cache in (True, False):
+            assert generate(ours, ids, 10, mask, use_cache=use_cache).equal(wanted)
+
+    def test_drawn_continuations(self, seed):
+        ours, theirs = pair(seed)
+        ids, how = prompts(seed, 2, 4), {"temperature": 0.7, "top_k": 12, "top_p": 0.9}
+        torch.manual_seed(seed)
+        wanted = theirs.generate(ids, max_new_tokens=15, do_sample=True, **how)
+        torch.manual_seed(seed)
+        assert generate(ours, ids, 15, **how).equal(wanted)
 
 
 class TestCache:

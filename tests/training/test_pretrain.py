@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,47 @@ class TestRun:
             pretrain(choices(corpus, tmp_path, d_ff=48), show=False)
         assert (tmp_path / "bert.safetensors").read_bytes() == before
 
+    @pytest.mark.parametrize(
+        ("others", "message"),
+        [
+            ({"seed": 1}, "another training: seed was 0 there and is 1 here"),
+            ({"learning_rate": 0.1}, "learning_rate was None there and is 0.1 here"),
+            ({"mask_rate": 0.15}, "mask_rate was None there and is 0.15 here"),
+        ],
+    )
+    def test_a_checkpoint_of_other_choices_is_refused(self, corpus, tmp_path, others, message):
+        pretrain(choices(corpus, tmp_path, steps=1), show=False)
+        before = (tmp_path / "bert.pt").read_bytes()
+        with pytest.raises(ValueError, match=message):
+            pretrain(choices(corpus, tmp_path, **others), show=False)
+        assert (tmp_path / "bert.pt").read_bytes() == before
+
+    def test_a_checkpoint_of_another_vocabulary_of_the_same_size_is_refused(self, corpus, tmp_path):
+        own = tmp_path / "own.txt"
+        own.write_text(corpus.read_text())
+        pretrain(choices(own, tmp_path, steps=1), show=False)
+        own.write_text(corpus.read_text().replace("good", "nice"))
+        with pytest.raises(ValueError, match="another training: vocabulary was '"):
+            pretrain(choices(own, tmp_path), show=False)
+
+    @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+    def test_compiled_it_learns_the_same(self, corpus, tmp_path):
+        plain, compiled = (
+            pretrain(
+                choices(corpus, tmp_path / str(c), steps=2, n_layers=1, compile=c, float32=True),
+                False,
+            )
+            for c in (False, True)
+        )
+        assert compiled[1].losses == pytest.approx(plain[1].losses, abs=1e-3)
+        loaded, _ = load_bert(tmp_path / "True" / "bert.safetensors")
+        assert loaded.config == compiled[0].config
+
+    def test_more_steps_in_other_parts_go_on(self, corpus, tmp_path):
+        pretrain(choices(corpus, tmp_path, steps=2), show=False)
+        longer = choices(corpus, tmp_path, steps=4, accumulate=2, float32=True)
+        assert pretrain(longer, show=False)[1].step == 4
+
 
 def few_reviews(split="train"):
     return load_reviews("validation")[:40] if split == "train" else load_reviews("test")[:20]
@@ -187,6 +229,7 @@ class TestProcesses:
             made = command(corpus, tmp_path / str(n), "--steps=12", processes=n)
             subprocess.run(made, check=True, capture_output=True, env=one_thread())
         one, two = (losses_of(tmp_path / str(n)) for n in (1, 2))
+        assert [log_of(tmp_path / str(n))[0]["processes"] for n in (1, 2)] == [1, 2]
         assert len(one) == 12
         assert one[-1] < one[0] - 0.3
         assert two == pytest.approx(one, abs=2e-3)
@@ -197,8 +240,9 @@ class TestProcesses:
         )  # fmt: skip
 
     def test_accelerate_launches_it_too(self, corpus, tmp_path):
+        """In one process: on CPUs it starts no more of them without MPI, whatever it is told."""
         made = command(corpus, tmp_path, "--steps=2")
-        launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes=2"]
+        launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes=1"]
         launch += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
         launch += [
             "--main_process_port=0",
@@ -208,6 +252,7 @@ class TestProcesses:
             [made[0], *launch, *made[1:]], check=True, capture_output=True, env=one_thread()
         )
         assert len(losses_of(tmp_path)) == 2
+        assert log_of(tmp_path)[0]["processes"] == 1
 
     def test_killed_and_resumed_it_ends_the_same(self, corpus, tmp_path):
         for name in ("whole", "killed"):
