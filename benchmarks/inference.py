@@ -9,7 +9,7 @@ dynamic quantisation), 32 texts of 96 pieces, and one text alone: seconds, size 
 cosine between the vectors of texts that the two give.
 Ladder: MiniLM fine-tuned for a minute on reviews of both sources, then step by step as in lesson
 10, with students that learn for two minutes each: accuracy on 1,600 held-out reviews, agreement
-with the first, texts a second, latency, size.
+with the first, texts a second, latency, size of the file and of the model in memory.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from attnviz.models import (
     export_onnx,
     load_minilm,
     mean_over,
+    onnx_memory,
     round_onnx,
     to_int8,
 )
@@ -88,7 +89,7 @@ def encoder(rounds: int, folder: Path) -> None:
     real = data.padded(data.encode_texts(texts, tokenizer, 128))
     with torch.inference_mode():
         right = model(*real).logits
-        cosine = {k: F.cosine_similarity(m(*real).logits, right).mean() for k, m in sides.items()}
+        cosines = {k: F.cosine_similarity(m(*real).logits, right) for k, m in sides.items()}
         for shape in ((32, 96), (1, 96)):
             ids, mask = torch.randint(1000, 30_000, shape), torch.ones(shape, dtype=torch.bool)
             calls = {name: lambda side=side: side(ids, mask) for name, side in sides.items()}  # noqa: B023
@@ -97,7 +98,8 @@ def encoder(rounds: int, folder: Path) -> None:
             for name, seconds in taken.items():
                 print(
                     f"  {name:24}{1000 * seconds.p50:8.1f} ms"
-                    f"{taken['float32'].p50 / seconds.p50:7.2f} ×   cosine {cosine[name]:.4f}"
+                    f"{taken['float32'].p50 / seconds.p50:7.2f} ×   cosine "
+                    f"{cosines[name].mean():.4f}, least {cosines[name].min():.4f}"
                 )
     for name, one in {"PyTorch": model, "PyTorch, int8": small}.items():
         paths[name] = folder / f"{name}.safetensors"
@@ -237,10 +239,19 @@ def ladder(rounds: int, folder: Path) -> None:
         single = OnnxClassifier(path, n_threads=1)
         steps[name] = lambda rows, single=single: serve_alone(single, rows)
     sizes = {name: os.path.getsize(files.get(name, whole)) for name in steps}
-    report(steps, sizes, held_out, rounds)
+    memory = {name: onnx_memory(files.get(name, whole)) for name in steps}
+    weights = sum(p.nbytes for p in model.parameters())  # as PyTorch holds them
+    memory |= dict.fromkeys(("float32, as they come", "16 at a time, by length"), weights)
+    report(steps, sizes, memory, held_out, rounds)
 
 
-def report(steps: dict[str, Run], sizes: dict[str, int], held_out: Reviews, rounds: int) -> None:
+def report(
+    steps: dict[str, Run],
+    sizes: dict[str, int],
+    memory: dict[str, int],
+    held_out: Reviews,
+    rounds: int,
+) -> None:
     few = held_out.rows[:SPEED]
     many = timeit({name: lambda run=run: run(few) for name, run in steps.items()}, rounds)
     texts = {name: iter(held_out.rows) for name in steps}
@@ -251,7 +262,7 @@ def report(steps: dict[str, Run], sizes: dict[str, int], held_out: Reviews, roun
     )
     verdicts = {name: run(held_out.rows).argmax(-1) for name, run in steps.items()}
     first = next(iter(steps))
-    print(f"{'':24}right  agrees  texts/s   times      p50      p95     file")
+    print(f"{'':24}right  agrees  texts/s   times      p50      p95     file   memory")
     for name, size in sizes.items():
         right = (verdicts[name] == held_out.labels).float().mean()
         agrees = (verdicts[name] == verdicts[first]).float().mean()
@@ -259,6 +270,7 @@ def report(steps: dict[str, Run], sizes: dict[str, int], held_out: Reviews, roun
         print(
             f"{name:24}{right:.1%} {agrees:7.1%}{SPEED / many[name].p50:9.0f}"
             f"{many[first].p50 / many[name].p50:8.1f}{p50:6.1f} ms{p95:6.1f} ms{size / 1e6:6.1f} MB"
+            f"{memory[name] / 1e6:6.1f} MB"
         )
 
 

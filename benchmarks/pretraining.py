@@ -276,6 +276,9 @@ def main() -> None:
                 f"{name:32}{1e3 * seconds[name]:8.1f}{rate:10,.0f}{speed:7.2f}×"
                 f"{peaks[name] / 2**20:10.0f}{memory:7.2f}×"
             )
+        textbook = seconds["textbook (D2L)"]
+        plain, half = (textbook / seconds[name] for name in ("attnviz", "attnviz, bf16"))
+        print(f"beside the textbook: attnviz {plain:.2f}×, with bf16 {half:.2f}×")
     if not native_bf16(torch.device("cpu")):
         print("\nOn this processor attnviz does not choose bfloat16: read the rows in float32.")
 

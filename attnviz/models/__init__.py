@@ -10,7 +10,7 @@ from attnviz.models.bert_tasks import (
     TaskOutput,
     mean_over,
 )
-from attnviz.models.exporting import OnnxClassifier, export_onnx, round_onnx
+from attnviz.models.exporting import OnnxClassifier, export_onnx, onnx_memory, round_onnx
 from attnviz.models.generation import generate, next_probabilities
 from attnviz.models.gpt import GPT, GPTConfig, GPTOutput
 from attnviz.models.hugging_face import (
@@ -55,6 +55,7 @@ __all__ = [
     "load_minilm",
     "mean_over",
     "next_probabilities",
+    "onnx_memory",
     "round_onnx",
     "save_bert",
     "to_int8",

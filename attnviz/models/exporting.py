@@ -2,6 +2,8 @@
 
 import logging
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +95,26 @@ class OnnxClassifier:
         """input_ids, mask: (batch, token). Returns logits (batch, label)."""
         given = {"ids": input_ids.numpy(), "mask": mask.numpy()}
         return TaskOutput(torch.from_numpy(self._session.run(None, given)[0]), None)
+
+
+def onnx_memory(path: str | os.PathLike) -> int:
+    """By how many bytes a process grows when it makes an exported model ready for calls.
+
+    path: as written by `export_onnx` or `round_onnx`.
+    Measured in a new process, as one in use may have room that it got before.
+    Raises FileNotFoundError when there is no file, CalledProcessError when it is no such model or
+    psutil is missing.
+    """
+    measure = [sys.executable, "-c", _MEASURE, str(_existing(path))]
+    return int(subprocess.run(measure, check=True, capture_output=True, text=True).stdout)
+
+
+_MEASURE = """
+import sys, onnxruntime, psutil
+before = psutil.Process().memory_info().rss
+session = onnxruntime.InferenceSession(sys.argv[1])
+print(psutil.Process().memory_info().rss - before)
+"""
 
 
 def _existing(path: str | os.PathLike) -> Path:

@@ -64,6 +64,7 @@ def train(
     after_step: Callable[[int, nn.Module], None] | None = None,
     history: History | None = None,
     show: bool = True,
+    marks: dict[str, float] | None = None,
 ) -> History:
     """Train a model for a number of steps or of seconds.
 
@@ -86,6 +87,7 @@ def train(
     after_step: called after each step with the steps done so far and the model.
     history:   is filled while training, for after_step to look into; a fresh one when not given.
     show:      a progress bar, and in a notebook a live plot of the loss.
+    marks:     losses to compare with, such as that of guessing, by name: dotted lines in the plot.
     Where torch.distributed connects several processes, each calls this with the same model wrapped
     in DistributedDataParallel and its own share of the batches; all steps are then made together,
     the losses are means over the processes, the clock is the first one's, and it alone writes the
@@ -119,7 +121,7 @@ def train(
 
     with (
         _full_rates_kept(optimizer),
-        _Progress(show and processes.is_first(), history, steps, seconds) as told,
+        _Progress(show and processes.is_first(), history, steps, seconds, marks) as told,
         _interruption() as interrupted,
     ):
         while progress() < 1 and not stopped:
@@ -204,9 +206,16 @@ def _moved(batch: Any, device: torch.device) -> Any:
 class _Progress:
     """A bar and a plot, or nothing."""
 
-    def __init__(self, show: bool, history: History, steps: int | None, seconds: float | None):
+    def __init__(
+        self,
+        show: bool,
+        history: History,
+        steps: int | None,
+        seconds: float | None,
+        marks: dict[str, float] | None,
+    ):
         self._by_time, self._history = steps is None, history
-        self._plot = LivePlot(show)
+        self._plot = LivePlot(show, marks)
         form = "{l_bar}{bar}| {n:.0f}/{total:.0f} s{postfix}" if self._by_time else None
         self._bar = tqdm(
             total=seconds or steps,

@@ -4,6 +4,7 @@ import base64
 import io
 import sys
 import time
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,10 +21,11 @@ class LivePlot:
     """A picture of the loss that is renewed every few seconds; nothing outside a notebook.
 
     wanted: False for no picture at all.
+    marks:  losses to compare with, by name: each gets a dotted line.
     """
 
-    def __init__(self, wanted: bool):
-        self._handle = None
+    def __init__(self, wanted: bool, marks: dict[str, float] | None = None):
+        self._handle, self._marks = None, marks or {}
         self._next = time.perf_counter() + _EVERY
         self._wanted = wanted and "ipykernel" in sys.modules
 
@@ -41,7 +43,10 @@ class LivePlot:
         from IPython.display import display
 
         begun = time.perf_counter()
-        data = {"text/html": _html(history), "text/plain": "[figure] the loss while training"}
+        data = {
+            "text/html": _html(history, self._marks),
+            "text/plain": "[figure] the loss while training",
+        }
         if self._handle is None:
             self._handle = display(data, raw=True, display_id=True)
         else:
@@ -50,7 +55,7 @@ class LivePlot:
         self._next = begun + max(_EVERY, taken / _SHARE)
 
 
-def _html(history: "History") -> str:
+def _html(history: "History", marks: dict[str, float]) -> str:
     """A curve of the loss, in grey each step and in colour the mean of the last ones."""
     from matplotlib.figure import Figure
 
@@ -64,12 +69,18 @@ def _html(history: "History") -> str:
     ax.plot(some + 1, losses[some], color="#b0b0b0", linewidth=0.8)
     ax.plot(some + 1, smooth[some], color="#31688e")
     ax.set(xlabel="step", ylabel="loss")
-    low, high = min(0, smooth.min()), max(0, smooth.max())
-    ax.set_ylim(low * 1.05, high * 1.05 if low < high else 1)
+    for name, loss in marks.items():
+        ax.axhline(loss, color="gray", linestyle=":")
+        ax.annotate(
+            name, (1, loss), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8
+        )
+    low, high = min(0, smooth.min()), max(0, smooth.max(), *marks.values())
+    ax.set_ylim(low * 1.05, high * 1.1 if low < high else 1)
     ax.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     alt = f"Loss over {n} training steps, from {smooth[0]:.2f} to {smooth[-1]:.2f}."
+    alt += "".join(f" Dotted: {escape(name)}, {loss:.2f}." for name, loss in marks.items())
     return (
         f'<img alt="{alt}" width="620" style="max-width:100%;background:#fff;border-radius:6px" '
         f'src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"/>'

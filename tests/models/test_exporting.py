@@ -9,6 +9,7 @@ from attnviz.models import (
     BertConfig,
     OnnxClassifier,
     export_onnx,
+    onnx_memory,
     round_onnx,
 )
 
@@ -43,6 +44,14 @@ def test_with_8_bits_the_file_is_small_and_says_nearly_the_same(tmp_path, classi
     assert torch.cosine_similarity(given, right, -1).min() > 0.99
 
 
+def test_memory_is_at_least_that_of_the_weights(tmp_path, classifier):
+    sizes = {"d_model": 64, "vocab_size": 200_000}  # 51 MB, more than a session takes by itself
+    whole = export_onnx(classifier(BertConfig(**SIZES | sizes)), tmp_path / "whole.onnx")
+    small = round_onnx(whole, tmp_path / "small.onnx")
+    assert whole.stat().st_size < onnx_memory(whole) < 4 * whole.stat().st_size
+    assert small.stat().st_size < onnx_memory(small) < 0.6 * onnx_memory(whole)
+
+
 def test_another_model_is_refused(tmp_path, classifier):
     with pytest.raises(TypeError, match="BertForSequenceClassification, got Linear"):
         export_onnx(torch.nn.Linear(2, 2), tmp_path / "model.onnx")
@@ -68,6 +77,8 @@ def test_a_file_that_is_not_there_is_named_and_none_is_lost(tmp_path, classifier
         OnnxClassifier(tmp_path / "none.onnx")
     with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
         round_onnx(tmp_path / "none.onnx", tmp_path / "small.onnx")
+    with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
+        onnx_memory(tmp_path / "none.onnx")
     path = export_onnx(classifier(BertConfig(**SIZES)), tmp_path / "model.onnx")
     before = path.read_bytes()
     with pytest.raises(ValueError, match=r"another path .*model\.onnx"):

@@ -5,7 +5,16 @@ import torch
 
 from attnviz.data import wordpiece_tokenizer
 from attnviz.data.wordpiece import SPECIAL
-from attnviz.models import BertConfig, BertForPreTraining, load_bert, save_bert
+from attnviz.models import (
+    BertConfig,
+    BertEncoder,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    load_bert,
+    save_bert,
+)
 
 TOKENIZER = wordpiece_tokenizer([*SPECIAL, *"abcdefgh", "##s"])
 SIZES = {"vocab_size": 14, "d_model": 8, "n_layers": 2, "n_heads": 2, "d_ff": 12, "max_len": 9}
@@ -28,6 +37,24 @@ class TestThereAndBack:
         assert not loaded.training
         assert tokenizer.to_str() == TOKENIZER.to_str()
         assert tokenizer.encode("abs").ids == TOKENIZER.encode("abs").ids
+
+    @pytest.mark.parametrize(
+        ("kind", "choices"),
+        [
+            (BertForSequenceClassification, {"n_labels": 3, "pooling": "mean"}),
+            (BertForSequenceClassification, {"n_labels": 2, "pooling": "first"}),
+            (BertForTokenClassification, {"n_labels": 5}),
+            (BertForQuestionAnswering, {}),
+        ],
+    )
+    def test_the_same_model_with_a_head_for_a_task(self, tmp_path, kind, choices):
+        saved = kind(BertEncoder(BertConfig(**SIZES)), **choices).eval()
+        save_bert(tmp_path / "a.safetensors", saved, TOKENIZER)
+        loaded, tokenizer = load_bert(tmp_path / "a.safetensors")
+        assert type(loaded) is kind
+        assert loaded(IDS).logits.equal(saved(IDS).logits)
+        assert not loaded.training
+        assert tokenizer.to_str() == TOKENIZER.to_str()
 
     def test_half_takes_half_the_space_and_is_near(self, tmp_path):
         saved = model(d_model=64, d_ff=256)
@@ -68,6 +95,13 @@ class TestBadInput:
     def test_another_vocabulary(self, tmp_path):
         with pytest.raises(ValueError, match="as many pieces as the model, 15, got 14"):
             save_bert(tmp_path / "a", model(vocab_size=15), TOKENIZER)
+        assert not (tmp_path / "a").exists()
+
+    def test_another_kind_of_model(self, tmp_path):
+        with pytest.raises(
+            TypeError, match=r"must be one of BertForPreTraining, .* got BertEncoder"
+        ):
+            save_bert(tmp_path / "a", BertEncoder(BertConfig(**SIZES)), TOKENIZER)
         assert not (tmp_path / "a").exists()
 
     def test_no_file(self, tmp_path):

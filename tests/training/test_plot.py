@@ -38,20 +38,20 @@ def notebook(monkeypatch):
 
 class TestPicture:
     def test_it_is_an_image_that_says_what_it_shows(self):
-        html = _html(History(losses=[3.5, 2.0, 1.0]))
+        html = _html(History(losses=[3.5, 2.0, 1.0]), {})
         assert 'alt="Loss over 3 training steps, from 3.50 to ' in html
         assert re.search(r'src="data:image/png;base64,iVBOR[\w+/=]{1000,}"', html)
 
     def test_the_more_steps_the_more_points_up_to_a_limit(self, drawn):
         lengths = [1, 2, 10, 300, 400, 401, 5000, 100_000]
         for n in lengths:
-            assert f"Loss over {n} training steps" in _html(History(losses=[1.0] * n))
+            assert f"Loss over {n} training steps" in _html(History(losses=[1.0] * n), {})
         points = [len(figure.axes[0].lines[1].get_xdata()) for figure in drawn]
         assert points == [1, 2, 10, 300, 400, 400, 400, 400]
 
     def test_the_first_and_the_last_step_are_always_there(self, drawn):
         losses = np.random.default_rng(0).random(1234).tolist()
-        _html(History(losses=losses))
+        _html(History(losses=losses), {})
         each, _ = drawn[0].axes[0].lines
         assert each.get_xdata()[0] == 1
         assert each.get_xdata()[-1] == 1234
@@ -60,7 +60,7 @@ class TestPicture:
 
     def test_the_second_curve_is_the_mean_of_the_last_fiftieth(self, drawn):
         losses = np.random.default_rng(0).random(300).tolist()
-        _html(History(losses=losses))
+        _html(History(losses=losses), {})
         _, smooth = drawn[0].axes[0].lines
         for i, value in enumerate(smooth.get_ydata()):
             assert value == pytest.approx(np.mean(losses[max(0, i - 6) : i + 1]))
@@ -68,12 +68,21 @@ class TestPicture:
     @pytest.mark.filterwarnings("error")
     @pytest.mark.parametrize("losses", [[-2.0, -5.0], [0.0, 0.0], [4.0, -1.0], [2.0, 1.0]])
     def test_the_whole_curve_is_inside_also_below_zero(self, drawn, losses):
-        _html(History(losses=losses))
+        _html(History(losses=losses), {})
         low, high = drawn[0].axes[0].get_ylim()
         _, smooth = drawn[0].axes[0].lines
         assert low <= 0 <= high
         assert low <= min(smooth.get_ydata()) <= max(smooth.get_ydata()) <= high
         assert low < high
+
+    def test_losses_to_compare_with_are_dotted_named_and_inside(self, drawn):
+        html = _html(History(losses=[3.0, 2.0]), {"guessing < frequencies": 8.3, "a bound": 1.5})
+        ax = drawn[0].axes[0]
+        dotted = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+        assert dotted == [8.3, 1.5]
+        assert [text.get_text() for text in ax.texts] == ["guessing < frequencies", "a bound"]
+        assert ax.get_ylim()[1] > 8.3
+        assert "Dotted: guessing &lt; frequencies, 8.30. Dotted: a bound, 1.50." in html
 
 
 class TestLivePlot:
@@ -89,7 +98,7 @@ class TestLivePlot:
         assert steps == [2, 4, 5]
 
     def test_pictures_take_no_more_than_a_fiftieth_of_the_time(self, notebook, monkeypatch):
-        def slowly(history):
+        def slowly(history, marks):
             notebook.clock.now += 0.1
             return f"at {notebook.clock.now:.1f}"
 
