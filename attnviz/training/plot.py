@@ -72,8 +72,9 @@ def _html(history: "History", marks: dict[str, float]) -> str:
     for name, loss in marks.items():
         ax.axhline(loss, color="gray", linestyle=":")
         ax.annotate(
-            name, (1, loss), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8
-        )
+            name, (1, loss), (0, 2), ("axes fraction", "data"), "offset points",
+            ha="right", va="bottom", fontsize=8,
+        )  # fmt: skip
     low, high = min(0, smooth.min()), max(0, smooth.max(), *marks.values())
     ax.set_ylim(low * 1.05, high * 1.1 if low < high else 1)
     ax.spines[["top", "right"]].set_visible(False)
