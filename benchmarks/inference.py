@@ -5,8 +5,9 @@ python benchmarks/inference.py --quick     without training: speed and size alon
 
 Attention: plain and fused, 4,096 tokens, two heads of 64: seconds and the memory that is taken.
 Encoder: MiniLM in float32 and in 8 bits (`to_int8` under torch.compile, ONNX Runtime, PyTorch's own
-dynamic quantisation), 32 texts of 96 pieces, and one text alone: seconds, size on disk, and the
-cosine between the vectors of texts that the two give.
+dynamic quantisation, and torchao's where `python -m pip install torchao` was run), 32 texts of 96
+pieces, and one text alone: seconds, size on disk, and the cosine between the vectors of texts that
+the two give.
 Ladder: MiniLM fine-tuned for a minute on reviews of both sources, then step by step as in lesson
 10, with students that learn for two minutes each: accuracy on 1,600 held-out reviews, agreement
 with the first, texts a second, latency, size of the file and of the model in memory.
@@ -19,6 +20,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -85,6 +87,8 @@ def encoder(rounds: int, folder: Path) -> None:
         "float32, ONNX Runtime": OnnxClassifier(paths["float32"]),
         "int8, ONNX Runtime": OnnxClassifier(paths["int8"]),
     }
+    if find_spec("torchao"):
+        sides["int8, torchao"] = torch.compile(by_torchao(model), dynamic=True)
     texts = [review.text for review in data.load_reviews("test")[:: 2_598 // 32]][:32]
     real = data.padded(data.encode_texts(texts, tokenizer, 128))
     with torch.inference_mode():
@@ -108,6 +112,15 @@ def encoder(rounds: int, folder: Path) -> None:
     for before, after in (("float32", "int8"), ("PyTorch", "PyTorch, int8")):
         print(f"  on disk: {sizes[before]:.1f} MB, {sizes[after]:.1f} MB", end=", ")
         print(f"{sizes[before] / sizes[after]:.2f} times smaller")
+
+
+def by_torchao(model: nn.Module) -> nn.Module:
+    """Linear layers alone in 8 bits, a scale for each token and each row of weights."""
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+
+    small = copy.deepcopy(model)
+    quantize_(small, Int8DynamicActivationInt8WeightConfig(set_inductor_config=False))
+    return small
 
 
 class Reviews:
