@@ -1,5 +1,7 @@
 """Which token comes next, beside what Hugging Face draws with, and whole continuations."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
@@ -95,6 +97,17 @@ class TestGenerate:
         one, other = (generate(model, prompts(1, 2), 9) for _ in range(2))
         assert one.equal(other)  # no dropout meanwhile
         assert model.training
+
+    @pytest.mark.parametrize("wrong", [False, True])
+    def test_the_weights_are_left_where_they_were(self, model, wrong):
+        before = {n: (p.data_ptr(), p.stride(), p.clone()) for n, p in model.named_parameters()}
+        ids = prompts(1, 2) + 50 * wrong  # such pieces there are none
+        with pytest.raises(ValueError, match="vocab_size") if wrong else nullcontext():
+            generate(model, ids, 12)
+        for name, p in model.named_parameters():
+            pointer, stride, values = before[name]
+            assert (p.data_ptr(), p.stride()) == (pointer, stride)
+            assert p.equal(values)
 
     def test_drawing_repeats_with_its_generator(self, model):
         drawn = [
