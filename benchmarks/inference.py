@@ -252,9 +252,10 @@ def ladder(rounds: int, folder: Path) -> None:
         single = OnnxClassifier(path, n_threads=1)
         steps[name] = lambda rows, single=single: serve_alone(single, rows)
     sizes = {name: os.path.getsize(files.get(name, whole)) for name in steps}
-    memory = {name: onnx_memory(files.get(name, whole)) for name in steps}
-    weights = sum(p.nbytes for p in model.parameters())  # as PyTorch holds them
-    memory |= dict.fromkeys(("float32, as they come", "16 at a time, by length"), weights)
+    in_pytorch = sum(p.nbytes for p in model.parameters())
+    memory = dict.fromkeys(("float32, as they come", "16 at a time, by length"), in_pytorch)
+    memory |= dict.fromkeys(("ONNX Runtime", "one on each core"), onnx_memory(whole))
+    memory |= {name: onnx_memory(files[name]) for name in ("int8", *smaller)}
     report(steps, sizes, memory, held_out, rounds)
 
 
