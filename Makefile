@@ -1,15 +1,23 @@
 # make lab: the lessons in JupyterLab.   make test: every test.   Both install what is missing first.
+# make test-everything: as well what takes too long for each run.
 PYTHON ?= python3
 BIN := .venv/bin
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+PYTEST := $(BIN)/python -m pytest
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: lab test format
+.PHONY: lab test test-everything format
 
 lab: .venv/installed
 	$(BIN)/jupyter lab $(AS_ROOT) --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not alone and not rare"
+	$(PYTEST) -m "alone and not rare"
+
+test-everything: .venv/installed
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not alone"
+	$(PYTEST) -m alone
 
 format: .venv/installed
 	$(BIN)/ruff format .

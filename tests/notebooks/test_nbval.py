@@ -1,6 +1,8 @@
 """The checks on the notebooks can fail: planted faults in a small notebook are caught."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,15 +19,18 @@ DEAF = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.
 KEPT = "runs in under 1 minute and 1.0 GB"
 
 
-def run(folder, promise=KEPT, source="print(1 + 1)", shown="2\n", options=()):
+def run(folder, promise=KEPT, source="print(1 + 1)", shown="2\n", more=(), options=()):
     cell = new_code_cell("# NBVAL_CHECK_OUTPUT\n" + source, execution_count=1)
     cell.outputs = [new_output("stream", name="stdout", text=shown)]
+    cells = [new_markdown_cell(promise), cell]
+    cells += [new_code_cell(code, execution_count=2) for code in more]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    lesson = new_notebook(cells=[new_markdown_cell(promise), cell], metadata=kernel)
-    nbformat.write(lesson, folder / "lesson.ipynb")
+    (folder / "notebooks").mkdir()
+    file = folder / "notebooks" / "lesson.ipynb"
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), file)
     shutil.copy(ROOT / "conftest.py", folder)
     shutil.copy(ROOT / "pyproject.toml", folder)
-    command = [sys.executable, "-m", "pytest", "lesson.ipynb", "-p", "no:cacheprovider", *options]
+    command = [sys.executable, "-m", "pytest", str(file), "-p", "no:cacheprovider", *options]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout
@@ -34,6 +39,30 @@ def run(folder, promise=KEPT, source="print(1 + 1)", shown="2\n", options=()):
 def test_a_sound_notebook_passes(tmp_path):
     code, output = run(tmp_path)
     assert code == 0, output
+    assert re.search(r"notebooks: \d\.\d minutes\nlesson: \d+ s, 0\.\d\d GB", output)
+
+
+def test_a_promise_that_was_broken_is_told_once_with_the_cells_that_took_it(tmp_path):
+    slow = "import time; time.sleep(61)"
+    code, output = run(tmp_path, more=[slow, HEAVY, "print()"], options=["-n1", "--dist=loadfile"])
+    assert code == 1
+    assert "1 failed, 3 passed" in output
+    assert re.search(r"took 6\d s and \d\.\d\d GB; longest: cell 1 61 s, cell \d", output)
+
+
+def test_promises_are_written_as_measured_on_all_processors_with_a_margin(tmp_path):
+    measured = tmp_path / "tests" / "notebooks" / "measured.json"
+    measured.parent.mkdir(parents=True)
+    measured.write_text('{"lesson": {"another": {"seconds": 100, "gigabytes": 0.01}}}')
+    code, output = run(tmp_path, options=["--write-promises"])
+    assert code == 0, output
+    both = json.loads(measured.read_text())["lesson"]
+    assert both.pop("another") == {"seconds": 100, "gigabytes": 0.01}
+    (here,) = both.values()
+    assert 0 <= here["seconds"] < 60
+    assert 0.02 < here["gigabytes"] < 0.37
+    first = nbformat.read(tmp_path / "notebooks" / "lesson.ipynb", 4).cells[0].source
+    assert first == "runs in under 3 minutes and 0.5 GB"
 
 
 @pytest.mark.parametrize(
