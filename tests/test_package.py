@@ -16,10 +16,10 @@ MAY_IMPORT = {  # room: the rooms it may import from, besides itself
     "apps": {"evaluating", "seeing", "views"},
     "data": set(),
     "layers": set(),
-    "models": {"evaluating", "layers"},
+    "models": {"evaluating", "files", "layers"},
     "seeing": set(),
-    "training": {"data", "machine", "models"},
-    "views": set(),
+    "training": {"data", "files", "machine", "models"},
+    "views": {"files"},
     "lessons": {"layers", "models", "seeing", "views"},
 }
 
