@@ -83,10 +83,12 @@ def _target(path: str | os.PathLike, is_own: Callable[[Path], bool]) -> Path:
         kind = _KINDS.get(stat.S_IFMT(mode), "a device")
         raise FileExistsError(f"{path} is {kind}, not a file: choose another name")
     if not os.access(target, os.R_OK | os.W_OK):
-        raise PermissionError(f"{path} is there already and may not be written: choose another name")
+        raise PermissionError(
+            f"{path} is there already and may not be written: choose another name"
+        )
     if not is_own(target):
         raise FileExistsError(
-            f"{path} is there already and is none of attnviz's: choose another name, or move it away"
+            f"{path} is there already and is none of attnviz's: choose another name or move it away"
         )
     return target
 

@@ -20,7 +20,6 @@ from attnviz.models.bert_tasks import (
     mean_over,
 )
 
-
 _MARK = "made by attnviz.models"  # in every file written here, by which it is known again
 
 

@@ -51,7 +51,7 @@ def save_bert(
         raise TypeError(f"model must be one of {', '.join(_KINDS)}, got {kind}")
     config = model.config if isinstance(model, BertForPreTraining) else model.encoder.config
     _check_vocabulary(config, tokenizer)
-    with replacing(file, _is_own) as unfinished:
+    with replacing(file, is_saved_bert) as unfinished:
         weights = {
             name: tensor.detach().to("cpu", torch.float16 if half else None).contiguous()
             for name, tensor in model.state_dict().items()
@@ -66,7 +66,7 @@ def save_bert(
         unfinished.write_bytes(save(weights, about))
 
 
-def _is_own(file: Path) -> bool:
+def is_saved_bert(file: Path) -> bool:
     """Whether `save_bert` wrote a file: whether it says what only that says."""
     try:
         with safe_open(file, "pt") as opened:
@@ -147,7 +147,9 @@ def _check_whole(weights: dict[str, Tensor], about: dict[str, str], config: Bert
 def _check_finite(weights: dict[str, Tensor]) -> None:
     for name, tensor in weights.items():
         if not tensor.isfinite().all():
-            raise ValueError(f"{name} must hold finite numbers alone, and does not in {tensor.dtype}")
+            raise ValueError(
+                f"{name} must hold finite numbers alone, and does not in {tensor.dtype}"
+            )
 
 
 def _checksum(weights: dict[str, Tensor]) -> str:
