@@ -25,13 +25,13 @@ class Outputs(NamedTuple):
     checkpoint: Path
 
 
-def outputs_of(choices: Pretraining) -> Outputs:
+def outputs_of(output: str) -> Outputs:
     """The three files; whichever of them is given as output, they are the same three.
 
     Log and checkpoint are called like the model, with .jsonl and .pt in place of .safetensors, or
     behind any other name: that of v0.1 is v0.1.pt, as v0.2 is not to share it.
     """
-    given = Path(choices.output)
+    given = Path(output)
     name = given.stem if given.suffix in (".safetensors", ".jsonl", ".pt") else given.name
     model = f"{name}.safetensors" if given.suffix in (".jsonl", ".pt") else given.name
     return Outputs(*map(given.with_name, (model, f"{name}.jsonl", f"{name}.pt")))
@@ -44,7 +44,7 @@ def check_outputs(choices: Pretraining) -> Outputs:
     checkpoint or log of something else; OSError for what cannot be written or is another's, or when
     there is no such corpus.
     """
-    outputs = outputs_of(choices)
+    outputs = outputs_of(choices.output)
     if choices.corpus != "reviews":
         stream_texts(choices.corpus)  # says so when the file is missing
         for name, path in outputs._asdict().items():
@@ -54,7 +54,9 @@ def check_outputs(choices: Pretraining) -> Outputs:
                     f"written over the corpus, {choices.corpus}"
                 )
     if len({*map(os.path.realpath, outputs)}) < len(outputs):
-        raise ValueError(f"output must be another name: {', '.join(map(str, outputs))} are links")
+        raise ValueError(
+            f"output must be another name: of {', '.join(map(str, outputs))} two lead to one file"
+        )
     outputs.model.parent.mkdir(parents=True, exist_ok=True)
     files.check(outputs.model, is_saved_bert)
     files.check(outputs.log, lambda path: _first_line(path) is not None)
@@ -68,7 +70,7 @@ def _check_log(outputs: Outputs) -> None:
     if not outputs.log.exists():
         return
     other = _first_line(outputs.log)["choices"]["output"]
-    if Path(other).name != outputs.model.name:
+    if outputs_of(other).model.name != outputs.model.name:
         raise ValueError(
             f"{outputs.log} is the log of output {other!r}: choose another output, or move it away"
         )
@@ -79,10 +81,8 @@ def _first_line(path: Path) -> dict[str, Any] | None:
     try:
         with path.open(encoding="utf-8") as file:
             line = json.loads(file.readline(100_000))
-        is_one = line.keys() <= {"choices", "processes"} and {*line["choices"]} >= {
-            "output",
-            "seed",
-        }
+        choices = line["choices"]
+        is_one = line.keys() <= {"choices", "processes"} and isinstance(choices["output"], str)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
     return line if is_one else None
