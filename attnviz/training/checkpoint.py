@@ -1,5 +1,6 @@
 """Everything that training needs to go on as if it had never stopped, in one file."""
 
+import warnings
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,9 @@ def _read(path: Path, mmap: bool = False) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(unreadable)
     try:
-        everything = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            everything = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception:  # torch raises whatever the broken file makes it stumble over,
         raise ValueError(unreadable) from None  # and advises to run the code of strangers
     if not isinstance(everything, dict) or everything.keys() != set(_PARTS):
