@@ -16,10 +16,10 @@ MAY_IMPORT = {  # room: the rooms it may import from, besides itself
     "apps": {"evaluating", "seeing", "views"},
     "data": set(),
     "layers": set(),
-    "models": {"evaluating", "layers"},
+    "models": {"evaluating", "files", "layers"},
     "seeing": set(),
-    "training": {"data", "machine", "models"},
-    "views": set(),
+    "training": {"data", "files", "machine", "models"},
+    "views": {"files"},
     "lessons": {"layers", "models", "seeing", "views"},
 }
 
@@ -82,7 +82,7 @@ def test_the_wheel_is_small_and_has_all_but_the_lessons(tmp_path):
     how = ["--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", tmp_path / "wheel"]
     subprocess.run([sys.executable, "-m", "pip", "wheel", *how, tmp_path], check=True)
     (wheel,) = (tmp_path / "wheel").iterdir()
-    assert wheel.stat().st_size < 250_000
+    assert wheel.stat().st_size < 275_000
     sizes = {one.filename: one.compress_size for one in ZipFile(wheel).infolist()}
     viewing = ("attnviz/views/", "attnviz/seeing/", "attnviz/apps/")
     assert sum(size for name, size in sizes.items() if name.startswith(viewing)) < 180_000

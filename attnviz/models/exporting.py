@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from attnviz.files import holds, replacing
 from attnviz.models.bert_tasks import (
     BertForSequenceClassification,
     TaskOutput,
@@ -19,22 +20,24 @@ from attnviz.models.bert_tasks import (
     mean_over,
 )
 
+_MARK = "made by attnviz.models"  # in every file written here, by which it is known again
+
 
 def export_onnx(model: BertForSequenceClassification, path: str | os.PathLike) -> Path:
     """Write a classifier into a file that ONNX Runtime reads, without PyTorch and elsewhere.
 
-    model: on the CPU, with mean pooling.   path: is overwritten.
+    model: on the CPU, with mean pooling.   path: a file written here before is replaced.
     The file takes ids and mask (batch, token) of any size and returns logits (batch, label).
     Returns the path. Raises TypeError for another model, ValueError for one that pools the first
-    token or is not on the CPU, ImportError without onnx, onnxscript and onnxruntime.
+    token or is not on the CPU, FileExistsError for a file that something else wrote, OSError for
+    what cannot be written, ImportError without onnx, onnxscript and onnxruntime.
     """
     check_mean_classifier(model)
-    import onnx
+    import onnx  # noqa: F401  # before any work: the exporter needs it
 
-    path = Path(path)
     batch, token = (torch.export.Dim(name, min=2, max=4096) for name in ("batch", "token"))
     ids, mask = torch.zeros(2, 8, dtype=torch.int64), torch.ones(2, 8, dtype=torch.bool)
-    with _quiet():
+    with replacing(path, _is_own) as unfinished, _quiet():
         program = torch.onnx.export(
             _Logits(model).eval(),
             (ids, mask),
@@ -44,31 +47,37 @@ def export_onnx(model: BertForSequenceClassification, path: str | os.PathLike) -
             output_names=["logits"],
             dynamic_shapes=({0: batch, 1: token}, {0: batch, 1: token}),
         )
-    graph = program.model_proto
-    del graph.graph.value_info[:]  # it confuses `round_onnx`, and nobody needs it
-    onnx.save(graph, path)
-    return path
+        graph = program.model_proto
+        del graph.graph.value_info[:]  # it confuses `round_onnx`, and nobody needs it
+        graph.doc_string = _MARK
+        unfinished.write_bytes(graph.SerializeToString())
+    return Path(path)
 
 
 def round_onnx(path: str | os.PathLike, to: str | os.PathLike) -> Path:
     """Write the model of such a file into another one, in 8 bits.
 
-    path: as written by `export_onnx`.   to: another path; what is there is overwritten.
+    path: as written by `export_onnx`.   to: another path; a file written here before is replaced.
     Linear layers then multiply int8 with int8; there is a scale for each row of weights, and one
     for all activations of a call, which are rounded as they come (dynamic quantisation). The
     pieces' vectors have 8 bits, too.
     Returns the path of the new file. Raises FileNotFoundError when there is no file, ValueError
-    when the two paths are the same, ImportError without onnx and onnxruntime.
+    when the two paths are the same, FileExistsError for a file that something else wrote, OSError
+    for what cannot be written, ImportError without onnx and onnxruntime.
     Source: Zafrir et al. 2019, "Q8BERT", section 3, without its training.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     path, to = _existing(path), Path(to)
-    if path.resolve() == to.resolve():
+    if to.exists() and path.samefile(to):
         raise ValueError(f"to must be another path than that of the file to read, got {to}")
-    with _quiet():
-        quantize_dynamic(path, to, per_channel=True, weight_type=QuantType.QInt8)
+    with replacing(to, _is_own) as unfinished, _quiet():
+        quantize_dynamic(path, unfinished, per_channel=True, weight_type=QuantType.QInt8)
     return to
+
+
+def _is_own(file: Path) -> bool:
+    return holds(file, _MARK.encode())
 
 
 class OnnxClassifier:
@@ -118,7 +127,7 @@ print(psutil.Process().memory_info().rss - before)
 
 
 def _existing(path: str | os.PathLike) -> Path:
-    if not Path(path).exists():
+    if not Path(path).is_file():
         raise FileNotFoundError(f"path must be a file written by export_onnx, got {path}")
     return Path(path)
 

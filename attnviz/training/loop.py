@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,16 @@ class History:
 
     losses, seconds: for each step its loss, and the seconds of training until its end, without
     those between an interruption and the resumption.
+    interrupted: whether Ctrl-C ended it before its time.
     """
 
     losses: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    interrupted: bool = False
+
+    def kept(self) -> dict[str, list[float]]:
+        """What a checkpoint keeps of it."""
+        return {"losses": [*self.losses], "seconds": [*self.seconds]}
 
     @property
     def step(self) -> int:
@@ -97,7 +103,7 @@ def train(
     Raises ValueError when not exactly one of steps and seconds is given, when several processes
     train a model that is not wrapped, when the loss or its
     gradient is no number any more (before the weights take harm), or for a file that is no
-    checkpoint of this model, optimizer and origin.
+    checkpoint of this model, optimizer and origin; OSError for one that cannot be written.
     """
     _check_end(steps, seconds)
     if accumulate < 1:
@@ -108,11 +114,12 @@ def train(
     history = History() if history is None else history
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)  # fail now rather than after the training
+        checkpoints.check(path)
         if path.exists():
             done = checkpoints.load(path, model, optimizer, origin)
             history.losses[:], history.seconds[:] = done["losses"], done["seconds"]
     begun = time.perf_counter() - history.elapsed
-    saved, stopped = history.elapsed, False
+    saved, stopped, history.interrupted = history.elapsed, False, False
 
     def progress() -> float:
         if steps:
@@ -124,7 +131,10 @@ def train(
         _Progress(show and processes.is_first(), history, steps, seconds, marks) as told,
         _interruption() as interrupted,
     ):
-        while progress() < 1 and not stopped:
+        while progress() < 1:
+            if stopped:
+                history.interrupted = True
+                break
             for group in optimizer.param_groups:
                 factor = 1.0 if schedule is None else schedule(progress())
                 group["lr"] = group["full_lr"] * factor
@@ -141,10 +151,10 @@ def train(
                 after_step(history.step, model)
             told.step(history)
             if path is not None and elapsed - saved > save_every:
-                checkpoints.save(path, model, optimizer, asdict(history), origin)
+                checkpoints.save(path, model, optimizer, history.kept(), origin)
                 saved = elapsed
         if path is not None:
-            checkpoints.save(path, model, optimizer, asdict(history), origin)
+            checkpoints.save(path, model, optimizer, history.kept(), origin)
     return history
 
 

@@ -8,18 +8,15 @@ Beside the model it writes a log, one JSON object a line, and a checkpoint from 
 command goes on after it was interrupted or killed.
 """
 
-import argparse
-import json
+import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from functools import partial
 from hashlib import sha256
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from accelerate import Accelerator
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -35,58 +32,16 @@ from attnviz.data import (
 from attnviz.data.streams import apart, stream_texts, streamed_batches
 from attnviz.machine import device, native_bf16, seed
 from attnviz.models import BertConfig, BertForPreTraining, save_bert
-from attnviz.training import processes
+from attnviz.training import checkpoint, processes
+from attnviz.training.choices import Pretraining, parse
 from attnviz.training.loop import History, train
 from attnviz.training.measure import guess_by_frequency, measure_masked
+from attnviz.training.outputs import Log, check_outputs
 from attnviz.training.schedules import warmup_linear
 from attnviz.training.together import muon_and_adamw
 
 _SAMPLE = 30_000  # texts of a stream from which the vocabulary is learned
 _HELD_OUT = 2000  # texts of a stream on which the model is measured
-_LOG_EVERY = 50  # steps
-
-
-@dataclass(frozen=True)
-class Pretraining:
-    """All choices of a pretraining; the command's options are made from it."""
-
-    output: str = "bert.safetensors"  # where the model goes
-    corpus: str = "reviews"  # or a .txt, .json or .jsonl file, or a dataset of the Hugging Face hub
-    column: str = "text"  # of such a file or dataset
-    recipe: str = "modern"  # or "2018": post-LN, dropout, sentence pairs, AdamW
-    minutes: float | None = None  # how long to train; this or steps
-    steps: int | None = None
-    vocab_size: int = 4_000  # at most
-    length: int = 64  # pieces of a window
-    d_model: int = 128
-    n_layers: int = 2
-    n_heads: int = 4
-    d_ff: int = 512
-    batch_size: int = 64  # windows of a step, over all processes
-    accumulate: int = 1  # parts in which each process takes its share of them
-    learning_rate: float | None = None  # 0.02 for "modern", 0.001 for "2018" when not given
-    warmup: float = 0.1  # share of training
-    mask_rate: float | None = None  # 0.3 for "modern", 0.15 for "2018" when not given
-    whole_words: bool = False  # hide all pieces of a word together
-    seed: int = 0
-    float32: bool = False  # even where the device computes in bfloat16 by itself
-    compile: bool = False  # with torch.compile: worth it for long trainings on a GPU
-    save_every: float = 60.0  # seconds between checkpoints
-
-    def __post_init__(self) -> None:
-        if self.recipe not in ("modern", "2018"):
-            raise ValueError(f"recipe must be 'modern' or '2018', got {self.recipe!r}")
-        if (self.minutes is None) == (self.steps is None):
-            raise ValueError(
-                f"give either minutes or steps, got minutes={self.minutes}, steps={self.steps}"
-            )
-        if self.accumulate < 1 or self.batch_size < 1:
-            raise ValueError(
-                "batch_size and accumulate must be at least 1, "
-                f"got {self.batch_size} and {self.accumulate}"
-            )
-        if self.recipe == "2018" and self.corpus != "reviews":
-            raise ValueError("recipe '2018' pairs sentences of the reviews: leave corpus as it is")
 
 
 class Step(NamedTuple):
@@ -117,10 +72,13 @@ def make_model(choices: Pretraining, vocab_size: int) -> BertForPreTraining:
 def make_optimizer(choices: Pretraining, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of the recipe: Muon with AdamW, or AdamW alone."""
     if choices.recipe == "modern":
-        return muon_and_adamw(model, choices.learning_rate or 2e-2)
-    return torch.optim.AdamW(
-        model.parameters(), choices.learning_rate or 1e-3, weight_decay=0.01, fused=True
-    )
+        return muon_and_adamw(model, _given(choices.learning_rate, 2e-2))
+    rate = _given(choices.learning_rate, 1e-3)
+    return torch.optim.AdamW(model.parameters(), rate, weight_decay=0.01, fused=True)
+
+
+def _given(number: float | None, otherwise: float) -> float:
+    return otherwise if number is None else number  # 0 is a number, too
 
 
 def masked_batches(
@@ -132,7 +90,7 @@ def masked_batches(
     Returns the function that `train` asks, in this process; what is hidden depends on seed and step
     alone, not on how many processes share the work.
     """
-    rate = choices.mask_rate or (0.3 if choices.recipe == "modern" else 0.15)
+    rate = _given(choices.mask_rate, 0.3 if choices.recipe == "modern" else 0.15)
     always = {"mask": 1.0, "random": 0.0} if choices.recipe == "modern" else {}
     masking = Masking(tokenizer, rate, **always, whole_words=choices.whole_words)
     first, parts = processes.place(), processes.number() * choices.accumulate
@@ -162,28 +120,32 @@ def pretraining_loss(model: nn.Module, step: Step) -> Tensor:
 def pretrain(choices: Pretraining, show: bool = True) -> tuple[nn.Module, History]:
     """Train a BERT from scratch, or go on where the checkpoint beside its file ends.
 
-    choices: what, on what and how long.   show: progress.
+    choices: what, on what and how long.   show: progress, and in the end what was written.
     Writes choices.output (see `save_bert`), and beside it a log (.jsonl) and a checkpoint (.pt).
     Where several processes run this (torchrun, accelerate), they share each batch.
-    Returns the model and its history.
+    Returns the model and its history. An interruption (Ctrl-C) ends the training after the step at
+    hand; the history says so, the checkpoint is written, and neither the model nor the log's end.
     Raises ValueError for choices that do not fit, or a checkpoint of other choices or another
-    vocabulary, and what reading the corpus raises.
+    vocabulary, OSError for files that cannot be written or are another's (see `check_outputs`),
+    both before the corpus is read where that can be known; and what reading the corpus raises.
     """
+    from accelerate import Accelerator
+
     accelerator = Accelerator(cpu=device().type == "cpu")  # or it would not see others on CPUs
     if choices.batch_size % (processes.number() * choices.accumulate):
         raise ValueError(
             f"batch_size must be a multiple of processes · accumulate, {processes.number()} · "
             f"{choices.accumulate}, got {choices.batch_size}"
         )
-    output = Path(choices.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    outputs = check_outputs(choices)
     tokenizer, batch_of, counted, held_out = _corpus(choices)
     seed(choices.seed)
     model = make_model(choices, tokenizer.get_vocab_size()).to(accelerator.device)
     model = torch.compile(model) if choices.compile else model
     model = accelerator.prepare(model)
     optimizer = make_optimizer(choices, processes.unwrapped(model))
-    log, history = _Log(output.with_suffix(".jsonl"), choices), History()
+    log = Log(outputs.log, choices, checkpoint.steps_done(outputs.checkpoint))
+    history = History()
     train(
         model,
         masked_batches(choices, tokenizer, batch_of),
@@ -194,7 +156,7 @@ def pretrain(choices: Pretraining, show: bool = True) -> tuple[nn.Module, Histor
         schedule=warmup_linear(choices.warmup),
         accumulate=choices.accumulate,
         bf16=native_bf16(accelerator.device) and not choices.float32,
-        checkpoint=output.with_suffix(".pt"),
+        checkpoint=outputs.checkpoint,
         origin=_origin(choices, tokenizer),
         save_every=choices.save_every,
         after_step=lambda *_: log.step(history),
@@ -202,10 +164,18 @@ def pretrain(choices: Pretraining, show: bool = True) -> tuple[nn.Module, Histor
         show=show,
     )
     bare = processes.unwrapped(model).eval()
-    if processes.is_first():
-        save_bert(output, bare, tokenizer, half=True)
+    said = f"wrote {outputs.model}"
+    if history.interrupted:
+        said = (
+            f"interrupted after {history.step} steps, before the model was written; "
+            f"{outputs.checkpoint} keeps them, and the same command goes on from there"
+        )
+    elif processes.is_first():
+        save_bert(outputs.model, bare, tokenizer, half=True)
         log.end(history, measure_masked(bare, held_out, tokenizer),
                 guess_by_frequency(counted, held_out, tokenizer))  # fmt: skip
+    if show and processes.is_first():
+        print(said, file=sys.stderr)
     return bare, history
 
 
@@ -247,60 +217,23 @@ def pair_rows(choices: Pretraining, texts: list[str], tokenizer: Tokenizer) -> T
     return torch.stack([ids, mask.long(), types, following[:, None].expand_as(ids)], 1)
 
 
-class _Log:
-    """One JSON object a line: the choices, every 50th step, and how well it ended."""
+def main(arguments: list[str] | None = None) -> int:
+    """Pretrain as the command line says.
 
-    def __init__(self, file: Path, choices: Pretraining):
-        self._file = file
-        self._pieces = choices.batch_size * choices.length
-        if processes.is_first() and not file.with_suffix(".pt").exists():
-            file.write_text("")
-            self._write({"choices": asdict(choices), "processes": processes.number()})
-
-    def step(self, history: History) -> None:
-        if history.step % _LOG_EVERY == 0 and processes.is_first():
-            last = history.losses[-_LOG_EVERY:]
-            self._write(
-                {
-                    "step": history.step,
-                    "seconds": round(history.elapsed, 1),
-                    "loss": sum(last) / len(last),
-                    "pieces_per_second": round(history.step * self._pieces / history.elapsed),
-                }
-            )
-
-    def end(self, history: History, found: Any, guessed: Any) -> None:
-        self._write(
-            {
-                "steps": history.step,
-                "seconds": round(history.elapsed, 1),
-                "held_out": found._asdict(),
-                "guessing_by_frequency": guessed._asdict(),
-            }
-        )
-
-    def _write(self, line: dict[str, Any]) -> None:
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-def parse(arguments: list[str] | None = None) -> Pretraining:
-    """The choices from the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m attnviz.training.pretrain", description=__doc__.split("\n")[0]
-    )
-    for field in fields(Pretraining):
-        flag, kind = f"--{field.name.replace('_', '-')}", str(field.type)
-        if field.type is bool:
-            parser.add_argument(flag, action="store_true")
-        else:
-            base = int if "int" in kind else float if "float" in kind else str
-            parser.add_argument(flag, type=base, default=field.default, metavar=base.__name__)
+    Returns the status to exit with: 0 when done, 2 when something is refused or cannot be written,
+    130 when interrupted.
+    """
+    choices = parse(arguments)
     try:
-        return Pretraining(**vars(parser.parse_args(arguments)))
-    except ValueError as error:
-        parser.error(str(error))
+        _, history = pretrain(choices)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from its checkpoint, if any", file=sys.stderr)
+        return 130
+    return 130 if history.interrupted else 0
 
 
 if __name__ == "__main__":
-    pretrain(parse())
+    sys.exit(main())

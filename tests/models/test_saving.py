@@ -1,7 +1,12 @@
 """A model and its tokenizer in one file, and back."""
 
+import json
+import time
+
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from attnviz.data import wordpiece_tokenizer
 from attnviz.data.wordpiece import SPECIAL
@@ -116,9 +121,111 @@ class TestBadInput:
             with pytest.raises(ValueError, match="is no model that save_bert wrote"):
                 load_bert(tmp_path / "a")
 
-    def test_another_safetensors_file(self, tmp_path):
-        from safetensors.torch import save_file
+    def test_numbers_that_are_none_are_not_saved(self, tmp_path):
+        spoilt = model()
+        spoilt.output_bias.data[3] = float("nan")
+        with pytest.raises(ValueError, match="output_bias must hold finite numbers alone, and d"):
+            save_bert(tmp_path / "a", spoilt, TOKENIZER)
+        spoilt.output_bias.data[3] = 1e6
+        with pytest.raises(ValueError, match=r"finite numbers .* not in torch\.float16"):
+            save_bert(tmp_path / "a", spoilt, TOKENIZER, half=True)
+        assert not list(tmp_path.iterdir())
+        save_bert(tmp_path / "a", spoilt, TOKENIZER)
+        assert load_bert(tmp_path / "a")[0].output_bias[3] == 1e6
 
+    def test_another_safetensors_file(self, tmp_path):
         save_file({"x": torch.zeros(3)}, tmp_path / "a")
         with pytest.raises(ValueError, match="is no model that save_bert wrote"):
             load_bert(tmp_path / "a")
+
+
+def change(file, about=None, weights=None, drop=()):
+    """Write a saved model anew, with other words about it and other weights."""
+    with safe_open(file, "pt") as opened:
+        said = {name: text for name, text in opened.metadata().items() if name not in drop}
+    save_file(load_file(file) | (weights or {}), file, said | (about or {}))
+
+
+def config_with(**sizes):
+    return {"config": json.dumps(vars(BertConfig.modern(**SIZES)) | sizes)}
+
+
+TABLE = "encoder.token_embedding.weight"
+MATRIX = "encoder.blocks.1.attention.qkv_proj.weight"
+DAMAGES = {
+    "no configuration": ({"about": {}, "drop": ["config"]}, "it has no 'config'"),
+    "no JSON": ({"about": {"config": "{"}}, "no model that save_bert wrote"),
+    "a list": ({"about": {"config": "[]"}}, "no model that save_bert wrote"),
+    "a size that is a text": ({"about": config_with(d_ff="12")}, "no model that save_bert wrote"),
+    "an unknown choice": ({"about": config_with(width=3)}, "width"),
+    "20,000 layers": ({"about": config_with(n_layers=20_000)}, "weights of 2 layers, not of 20000"),
+    "10^18 layers": ({"about": config_with(n_layers=10**18)}, "weights of 2 layers, not of 1000"),
+    "a layer less": ({"about": config_with(n_layers=1)}, "weights of 2 layers, not of 1"),
+    "10^12 wide": ({"about": config_with(d_model=2 * 10**12)}, "overflowed"),
+    "10^40 wide": ({"about": config_with(d_model=2 * 10**40)}, "no model that save_bert wrote"),
+    "10^15 pieces": ({"about": config_with(vocab_size=10**15)}, "as many pieces as the model"),
+    "10^15 labels": (
+        {"about": {"kind": '["BertForTokenClassification", {"n_labels": 1000000000000000}]'}},
+        "no model that save_bert wrote",
+    ),
+    "another kind": ({"about": {"kind": '["Llama", {}]'}}, "Llama"),
+    "a tokenizer that is none": ({"about": {"tokenizer": "{}"}}, "its tokenizer cannot be read"),
+    "a tokenizer cut off": (
+        {"about": {"tokenizer": TOKENIZER.to_str()[:200]}}, "its tokenizer cannot be read"
+    ),
+    "a tokenizer of others": (
+        {"about": {"tokenizer": wordpiece_tokenizer([*SPECIAL, "a"]).to_str()}},
+        "as many pieces as the model, 14, got 6",
+    ),
+    "a weight more": ({"weights": {"more": torch.ones(2)}, "drop": ["checksum"]}, "more"),
+    "a weight of another size": (
+        {"weights": {MATRIX: torch.ones(3, 3)}, "drop": ["checksum"]}, "size mismatch"
+    ),
+    "a nan": ({"weights": {MATRIX: torch.full((24, 8), float("nan"))}}, f"{MATRIX} must hold"),
+    "zeros": ({"weights": {MATRIX: torch.zeros(24, 8)}}, "as their checksum shows"),
+    "another number": ({"weights": {MATRIX: torch.eye(24, 8)}}, "as their checksum shows"),
+    "zeros in an older file": (
+        {"weights": {MATRIX: torch.zeros(24, 8)}, "drop": ["checksum"]}, f"{MATRIX} is zero all ov"
+    ),
+    "all zeros in an older file": (
+        {"weights": {TABLE: torch.zeros(14, 8)}, "drop": ["checksum"]}, f"{TABLE} is zero all over"
+    ),
+}  # fmt: skip
+
+
+class TestDamage:
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_is_named_with_the_file_and_at_once(self, tmp_path, damage):
+        how, message = DAMAGES[damage]
+        file = tmp_path / "bert.safetensors"
+        save_bert(file, model(), TOKENIZER)
+        change(file, **how)
+        begun = time.perf_counter()
+        with pytest.raises(ValueError, match=r"bert\.safetensors is no model that save_bert") as e:
+            load_bert(file)
+        assert message in str(e.value)
+        assert time.perf_counter() - begun < 5  # seconds, on the busiest machine
+
+    @pytest.mark.parametrize("place", [0.3, 0.6, 0.9, 0.999])
+    def test_any_byte_of_the_weights(self, tmp_path, place):
+        file = tmp_path / "bert.safetensors"
+        save_bert(file, model(), TOKENIZER, half=True)
+        data = bytearray(file.read_bytes())
+        begins = 8 + int.from_bytes(data[:8], "little")  # after the header
+        data[begins + int(place * (len(data) - begins))] ^= 1
+        file.write_bytes(data)
+        with pytest.raises(ValueError, match="weights are damaged, as their checksum shows"):
+            load_bert(file)
+
+    def test_a_file_of_an_older_version_is_read(self, tmp_path):
+        saved = model()  # its branches end in matrices that are zero yet
+        save_bert(tmp_path / "a", saved, TOKENIZER)
+        change(tmp_path / "a", drop=["checksum", "kind"])
+        assert load_bert(tmp_path / "a")[0](IDS).logits.equal(saved(IDS).logits)
+        save_bert(tmp_path / "a", saved, TOKENIZER)  # and may be replaced
+
+    def test_what_is_zero_in_truth_comes_back(self, tmp_path):
+        saved = model()
+        saved.encoder.blocks[1].attention.qkv_proj.weight.data.zero_()
+        save_bert(tmp_path / "a", saved, TOKENIZER)
+        assert load_bert(tmp_path / "a")[0](IDS).logits.equal(saved(IDS).logits)

@@ -154,6 +154,10 @@ class TestPieces:
         assert old.pooler is not None
         run = Pretraining(steps=1)
         assert [g["lr"] for g in make_optimizer(run, modern).param_groups] == [0.02, 0.02]
+        still = Pretraining(steps=1, learning_rate=0.0)
+        assert [g["lr"] for g in make_optimizer(still, modern).param_groups] == [0.0, 0.0]
+        still = Pretraining(steps=1, learning_rate=0.0, recipe="2018")
+        assert make_optimizer(still, old).param_groups[0]["lr"] == 0.0
         old_run = Pretraining(steps=1, recipe="2018")
         assert isinstance(make_optimizer(old_run, old), torch.optim.AdamW)
 
@@ -191,6 +195,26 @@ class TestBadInput:
     def test_parts_that_do_not_divide_the_batch(self, corpus, tmp_path):
         with pytest.raises(ValueError, match="must be a multiple of processes · accumulate, 1 · 3"):
             pretrain(choices(corpus, tmp_path, accumulate=3), show=False)
+
+    @pytest.mark.parametrize("name", ["mine.jsonl", "mine.safetensors", "mine.pt"])
+    def test_a_file_of_the_users_is_refused_before_the_corpus_is_read(
+        self, corpus, tmp_path, monkeypatch, name
+    ):
+        monkeypatch.setattr("attnviz.training.pretrain._corpus", lambda _: pytest.fail("read"))
+        (tmp_path / name).write_text("three years of work")
+        with pytest.raises((ValueError, OSError), match=name):
+            pretrain(choices(corpus, tmp_path, output=str(tmp_path / "mine.safetensors")), False)
+        assert (tmp_path / name).read_text() == "three years of work"
+        assert os.listdir(tmp_path) == [name]
+
+    def test_its_own_corpus_is_refused_and_left_as_it_was(self, tmp_path):
+        corpus = tmp_path / "mine.jsonl"
+        corpus.write_text('{"text": "some words"}\n' * 400)
+        before = corpus.read_bytes()
+        with pytest.raises(ValueError, match="the log would be written over the corpus"):
+            pretrain(choices(corpus, tmp_path, output=str(tmp_path / "mine.safetensors")), False)
+        assert corpus.read_bytes() == before
+        assert os.listdir(tmp_path) == ["mine.jsonl"]
 
     def test_an_empty_corpus(self, tmp_path):
         (tmp_path / "empty.txt").write_text("")
@@ -274,6 +298,42 @@ class TestProcesses:
         wanted, got = (losses_of(tmp_path / name) for name in ("whole", "killed"))
         assert got == pytest.approx(wanted, abs=1e-6)
         assert log_of(tmp_path / "killed")[-1]["steps"] == 400
+
+
+@pytest.mark.slow
+class TestCommand:
+    def run(self, made, status):
+        done = subprocess.run(made, capture_output=True, text=True, env=one_thread())
+        assert done.returncode == status, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal there")
+    def test_interrupted_it_says_so_and_does_not_look_finished(self, corpus, tmp_path):
+        steps = ["--steps=3000", "--save-every=0.2"]
+        process = subprocess.Popen(
+            command(corpus, tmp_path, *steps), stderr=subprocess.PIPE, text=True, env=one_thread()
+        )
+        while not (tmp_path / "bert.pt").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130
+        done = len(losses_of(tmp_path))
+        assert 0 < done < 3000
+        assert f"interrupted after {done} steps" in said
+        assert "Traceback" not in said
+        assert sorted(os.listdir(tmp_path)) == ["bert.jsonl", "bert.pt"]
+        assert all("steps" not in line for line in log_of(tmp_path))
+        self.run(command(corpus, tmp_path, f"--steps={done + 1}"), 0)  # and it goes on
+        assert len(losses_of(tmp_path)) == done + 1
+        assert log_of(tmp_path)[-1]["steps"] == done + 1
+
+    def test_refused_it_ends_with_status_2_and_why(self, corpus, tmp_path):
+        (tmp_path / "bert.safetensors").mkdir()
+        said = self.run(command(corpus, tmp_path, "--steps=1"), 2)
+        assert "bert.safetensors is a folder: give the name of a file" in said
 
 
 @pytest.mark.slow

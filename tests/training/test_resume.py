@@ -4,6 +4,7 @@ Run as a program, this file trains until it is stopped: it is what the last test
 """
 
 import errno
+import multiprocessing
 import os
 import random
 import signal
@@ -285,6 +286,26 @@ class TestProgramsThatAreStopped:
         assert 0 < len(torch.load(path)["state"]["losses"]) < STEPS
         model, optimizer = a_training(seed=99)
         assert_same_end(uninterrupted, go(model, optimizer, checkpoint=path), model, optimizer)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be copied there")
+    def test_by_force_at_twenty_moments(self, uninterrupted, tmp_path):
+        path, copies, killed = tmp_path / "run.pt", multiprocessing.get_context("fork"), 0
+        options = {"checkpoint": path, "save_every": 0, "after_step": lambda *_: time.sleep(0.003)}
+        chance = random.Random(0)
+        while killed < 20:
+            model, optimizer = a_training(seed=killed)
+            copy = copies.Process(target=go, args=(model, optimizer), kwargs=options)
+            copy.start()
+            copy.join(chance.uniform(0.02, 0.2))
+            copy.kill()
+            copy.join()
+            assert copy.exitcode in (0, -signal.SIGKILL)
+            killed += copy.exitcode != 0
+            if copy.exitcode == 0:  # it had ended: another training, to be killed at more moments
+                path.unlink()
+        model, optimizer = a_training(seed=99)
+        assert_same_end(uninterrupted, go(model, optimizer, checkpoint=path), model, optimizer)
+        assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]
 
 
 if __name__ == "__main__":
