@@ -1,5 +1,5 @@
 // A model to play with: its text, its heads, what it says, and one head before and after.
-import { make, makeButton, questions, readFloats, readRoots, soon } from "../views/common.js";
+import { asNumber, asWord, clamp, make, makeButton, questions, readFloats, readRoots, soon } from "../views/common.js";
 import { listHeads, makeGrid } from "../views/grid.js";
 import { makeMatrix } from "../views/matrix.js";
 
@@ -233,6 +233,7 @@ function render({ model, el }) {
   // --- what it says ---------------------------------------------------------------------------
 
   function digits(x) {
+    if (!Number.isFinite(x)) return asWord(x);
     if (x > 0 && x < 0.0005) return "<0.001";
     return x.toFixed(3).replace(/^-(?=0\.000$)/, "").replace("-", "−");
   }
@@ -244,7 +245,8 @@ function render({ model, el }) {
       const head = make(make(node, "thead"), "tr");
       for (const name of ["", "before", "after", ""]) make(head, "th", "", name).scope = "col";
       const body = make(node, "tbody");
-      for (const [what, before, after] of rows) {
+      for (const [what, ...numbers] of rows) {
+        const [before, after] = numbers.map(asNumber);
         const row = make(body, "tr"), name = make(row, "th", "", what);
         name.scope = "row";
         name.title = what;
@@ -252,7 +254,7 @@ function render({ model, el }) {
         make(row, "td", "", digits(after));
         const bars = make(make(row, "td"), "span", "attnviz-bars");
         bars.setAttribute("aria-hidden", "true"); // the numbers stand beside them
-        for (const share of [before, after]) make(bars, "i").style.width = `${100 * Math.max(0, Math.min(1, share))}%`;
+        for (const share of [before, after]) make(bars, "i").style.width = `${100 * (Number.isNaN(share) ? 0 : clamp(share, 0, 1))}%`;
       }
     }
     if (model.get("hint")) make(says, "p", "attnviz-place", model.get("hint"));

@@ -6,7 +6,6 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 from torch import nn
@@ -19,7 +18,9 @@ from attnviz.seeing.record import Change
 from attnviz.views.bundle import module, style
 from attnviz.views.figures import DIVERGING, explore_figure, palette
 from attnviz.views.heatmap import SIDE, closer_look, overview
-from attnviz.views.source import Layer, check_head, check_layers, check_one_size
+from attnviz.views.inputs import check_index
+from attnviz.views.refusing import validate
+from attnviz.views.source import Layer, check_head, check_layers, check_place
 from attnviz.views.thumbnails import Thumbnails
 from attnviz.views.view import Answer, View, check_selection
 
@@ -43,9 +44,9 @@ class ExploreView(View):
     _esm = module(_HERE / "explore.js")
     _css = style("view", "matrix", "heads") + (_HERE / "explore.css").read_text(encoding="utf-8")
 
-    text = traitlets.Unicode().tag(sync=True)
-    other = traitlets.Unicode().tag(sync=True)
-    edits = traitlets.List(traitlets.Dict()).tag(sync=True)
+    text = traitlets.Unicode().tag(sync=True, page=True)
+    other = traitlets.Unicode().tag(sync=True, page=True)
+    edits = traitlets.List(traitlets.Dict()).tag(sync=True, page=True)
     tokens = traitlets.List(traitlets.Unicode()).tag(sync=True)
     names = traitlets.List(traitlets.Unicode()).tag(sync=True)  # of the layers
     heads = traitlets.List(traitlets.Int()).tag(sync=True)  # how many each layer has
@@ -66,11 +67,15 @@ class ExploreView(View):
             if not isinstance(value, str):
                 raise TypeError(f"{name} must be a string, got {type(value).__name__}")
         self._before = self._after = self._read(text, {})
-        super().__init__(title=title, diverging=palette(DIVERGING))
-        self.selection = {"layer": 0, "head": 0}
-        with self.hold_trait_notifications():
-            self.text, self.other = text, other
-        self._show()
+        self._place = 0, 0  # the layer and the head that are open
+        super().__init__(
+            title=title,
+            diverging=palette(DIVERGING),
+            text=text,
+            other=other,
+            selection={"layer": 0, "head": 0},
+            **self._shown(other),
+        )
         self.observe(lambda _: self._answer_reader(), ["text", "other", "edits"])
 
     @property
@@ -93,13 +98,16 @@ class ExploreView(View):
 
     def _read(self, text: str, changes: dict) -> tuple[Reading, list[Layer]]:
         reading = read(self._model, self._vocabulary, text, changes)
-        layers = check_layers(reading.seen)
-        n_queries, n_keys = check_one_size(layers)
-        if n_queries != n_keys or n_queries != len(reading.text.tokens):
-            raise ValueError(
-                f"this model's attention is {n_queries} × {n_keys} for {len(reading.text.tokens)} "
-                "tokens: explore needs one in which every token attends to the tokens"
-            )
+        layers, n = check_layers(reading.seen), len(reading.text.tokens)
+        for i, one in enumerate(layers):
+            if (one.n_queries, one.n_keys) != (n, n):
+                where = f" in layer {i}" * (len(layers) > 1)
+                raise ValueError(
+                    f"this model's attention is {one.n_queries} × {one.n_keys} for {n} tokens"
+                    f"{where}: explore needs one in which every token attends to the tokens. Of a "
+                    "model that works out some tokens alone, give the part that works out all, "
+                    "such as explore(model.encoder, tokenizer, text)"
+                )
         return reading, layers
 
     def _answer_reader(self) -> None:
@@ -114,19 +122,30 @@ class ExploreView(View):
             self.problem = str(error) or type(error).__name__
 
     def _show(self) -> None:
-        (before, _), (after, layers) = self._before, self._after
-        kind, says, hint = self._ask_model(before, after)
-        small = Thumbnails(layers)
+        shown = self._shown(self.other)
         with self.hold_sync():  # one message, so that the page changes once
-            self.tokens = before.text.tokens
-            self.names = [layer.name for layer in layers]
-            self.heads = [layer.heads for layer in layers]
-            self.thumbnails = small.numbers() | {"step": small.step}
-            self.kind, self.says, self.hint, self.problem = kind, says, hint, ""
+            for name, value in shown.items():
+                setattr(self, name, value)
             self._give_up_what_is_gone()
-            self.opened = self._open(self.selection["layer"], self.selection["head"])
 
-    def _ask_model(self, before: Reading, after: Reading) -> tuple[str, list, str]:
+    def _shown(self, other: str) -> dict[str, Any]:
+        """The traits that show what was read; other is the second text."""
+        (before, _), (after, layers) = self._before, self._after
+        kind, says, hint = self._ask_model(before, after, other)
+        small = Thumbnails(layers)
+        return {
+            "tokens": before.text.tokens,
+            "names": [layer.name for layer in layers],
+            "heads": [layer.heads for layer in layers],
+            "thumbnails": small.numbers() | {"step": small.step},
+            "kind": kind,
+            "says": says,
+            "hint": hint,
+            "problem": "",
+            "opened": self._open(*self._place),
+        }
+
+    def _ask_model(self, before: Reading, after: Reading, other: str) -> tuple[str, list, str]:
         """What its output means, what it says, and what to do where it says nothing."""
         config = getattr(self._model, "config", None)
         kind = kind_of(before, self._vocabulary, config)
@@ -139,15 +158,15 @@ class ExploreView(View):
         if kind in ("classes", "token labels"):
             return kind, labels(before, after, config, kind), ""
         if kind == "similarity":
-            return kind, self._similarities(before, after), ""
+            return kind, self._similarities(before, after, other), ""
         return kind, [], "This model's output is none that can be read here; its attention can."
 
-    def _similarities(self, before: Reading, after: Reading) -> list:
+    def _similarities(self, before: Reading, after: Reading, other: str) -> list:
         rows = [("itself, unchanged", 1.0, similarity(before, after))]
-        if self.other.strip():
+        if other.strip():
             try:
-                old, _ = self._read(self.other, {})
-                new = self._read(self.other, self.changes)[0] if self.edits else old
+                old, _ = self._read(other, {})
+                new = self._read(other, self.changes)[0] if self.edits else old
             except ValueError as error:
                 raise ValueError(f"second text: {error}") from error
             rows.append(("the second text", similarity(before, old), similarity(after, new)))
@@ -177,23 +196,19 @@ class ExploreView(View):
         }
 
     def _answer(self, question: dict[str, Any]) -> Answer:
-        if "alive" in question:  # asked after an edit, to see whether anybody reads it
-            return {}, []
-        if "open" in question:
-            return _parts(self._open(*self._check_place(question["open"])))
-        layer, head = self._check_place(question["of"])
-        old, new = self._before[1][layer], self._after[1][layer]
-        choices = {"before": old, "after": new, "difference": Difference(old, new)}
-        source = choices[question["which"]]
-        if "whole" in question:
-            return _parts({"whole": overview(source, head, SIDE)})
-        return closer_look(source, head, question)
-
-    def _check_place(self, place: list[int]) -> tuple[int, int]:
-        layer, head = place
-        if not (0 <= layer < len(self.heads) and 0 <= head < self.heads[layer]):
-            raise ValueError(f"there is no layer {layer}, head {head}")
-        return layer, head
+        match question:
+            case {"alive": True, **more} if not more:  # asked after an edit: does anybody read it?
+                return {}, []
+            case {"open": place, **more} if not more:
+                return _parts(self._open(*check_place(self._after[1], place)))
+            case {"of": place, "which": "before" | "after" | "difference" as which, **closer}:
+                layer, head = check_place(self._after[1], place)
+                old, new = self._before[1][layer], self._after[1][layer]
+                source = {"before": old, "after": new, "difference": Difference(old, new)}[which]
+                if closer == {"whole": True}:
+                    return _parts({"whole": overview(source, head, SIDE)})
+                return closer_look(source, head, closer)
+        return super()._answer(question)
 
     def _page_state(self) -> dict[str, Any]:
         return {
@@ -211,15 +226,15 @@ class ExploreView(View):
             for head in range(heads):
                 yield {"open": [layer, head]}, _parts(self._open(layer, head, exact))
 
-    @traitlets.validate("selection")
+    @validate("selection")
     def _check_selection(self, proposal: traitlets.Bunch) -> dict[str, int | None]:
         """A whole selection, in which one head is always open: the last one, if none is named."""
         chosen = check_selection(proposal["value"], self._sizes())
         if chosen["layer"] is None:
-            chosen["layer"] = self.selection.get("layer") or 0
+            chosen["layer"] = self._place[0]
         heads = self._after[1][chosen["layer"]].heads
         if chosen["head"] is None:
-            chosen["head"] = min(self.selection.get("head") or 0, heads - 1)
+            chosen["head"] = min(self._place[1], heads - 1)
         if chosen["head"] >= heads:
             raise ValueError(
                 f"selection['head'] must be between 0 and {heads - 1} in layer {chosen['layer']}, "
@@ -227,7 +242,12 @@ class ExploreView(View):
             )
         return chosen
 
-    @traitlets.validate("edits")
+    @traitlets.observe("selection")
+    def _follow(self, change: traitlets.Bunch) -> None:
+        """Keep the head that is open: it stays when a selection names none."""
+        self._place = change["new"]["layer"], change["new"]["head"]
+
+    @validate("edits")
     def _check_edits(self, proposal: traitlets.Bunch) -> list[dict[str, Any]]:
         edits = [_check_edit(one, self._after[1]) for one in proposal["value"]]
         places = [(one["layer"], one["head"]) for one in edits]
@@ -255,12 +275,8 @@ def _check_edit(one: dict[str, Any], layers: list[Layer]) -> dict[str, Any]:
             'an edit must have layer, head, and "off" or "temperature", '
             f"got {sorted(keys, key=str)}"
         )
-    layer = one["layer"]
-    if isinstance(layer, bool) or not isinstance(layer, int | np.integer):
-        raise TypeError(f"layer of an edit must be a whole number, got {layer!r}")
-    if not 0 <= layer < len(layers):
-        raise ValueError(f"layer of an edit must be between 0 and {len(layers) - 1}, got {layer}")
-    place = {"layer": int(layer), "head": check_head(layers[layer], one["head"], "head of an edit")}
+    layer = check_index("layer of an edit", one["layer"], len(layers))
+    place = {"layer": layer, "head": check_head(layers[layer], one["head"], "head of an edit")}
     if "off" in one:
         if one["off"] is not True:
             raise ValueError(f'"off" of an edit must be True, got {one["off"]!r}')

@@ -23,6 +23,11 @@ export const takesKeys = (element, label) => {
   element.setAttribute("aria-label", label);
 };
 
+// JSON has no nan and no infinity: they come as words (`strict` in page.py), and are shown as words.
+const NOT_FINITE = { nan: NaN, inf: Infinity, "-inf": -Infinity };
+export const asNumber = (x) => NOT_FINITE[x] ?? x;
+export const asWord = (x) => (Number.isNaN(x) ? "nan" : x > 0 ? "inf" : "−inf");
+
 export const clamp = (x, low, high) => Math.max(low, Math.min(high, x));
 
 // Numbers out of a DataView that may start anywhere in its buffer; the machine is little-endian, as all with a browser.

@@ -5,7 +5,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from html import escape
-from math import ceil
+from math import ceil, isfinite
 
 import matplotlib
 import numpy as np
@@ -125,10 +125,10 @@ def _draw_bars(ax: Axes, title: str, rows: Sequence[tuple[str, float, float]]) -
     some = rows[:_BARS]
     places = np.arange(len(some))
     bars = [
-        ax.barh(places + shift, [row[column] for row in some], 0.36, color=color, label=name)
+        ax.barh(places + shift, [_bar(row[column]) for row in some], 0.36, color=color, label=name)
         for column, (name, shift, color) in enumerate(_PAIR, 1)
     ]
-    ax.set_yticks(places, [plain(_shorten(row[0])) for row in some], fontsize=9)
+    ax.set_yticks(places, [plain(_name_row(*row)) for row in some], fontsize=9)
     ax.set_ylim(len(some) - 0.4, -0.6)
     left_out = f" (the first {_BARS} of {len(rows)})" if len(rows) > _BARS else ""
     ax.set_title(plain(title) + left_out, fontsize=10)
@@ -136,6 +136,17 @@ def _draw_bars(ax: Axes, title: str, rows: Sequence[tuple[str, float, float]]) -
     ax.tick_params(axis="x", labelsize=9)
     ax.spines[["top", "right"]].set_visible(False)
     return bars
+
+
+def _bar(number: float) -> float:
+    """How long a number's bar is: one that is not finite has none."""
+    return number if isfinite(number) else 0
+
+
+def _name_row(what: str, before: float, after: float) -> str:
+    """What a pair of bars is; numbers that have no bar are said in words."""
+    bars = isfinite(before) and isfinite(after)
+    return _shorten(what) if bars else f"{_shorten(what)}: {before:.3g} → {after:.3g}"
 
 
 def _draw(

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from attnviz.views.bundle import module, style
 from attnviz.views.figures import plain
-from attnviz.views.inputs import check_labels, to_array
+from attnviz.views.inputs import check_index, check_labels, check_share, check_whole, to_array
+from attnviz.views.refusing import validate
 from attnviz.views.source import Layer, check_head, check_layers, check_one_size
 from attnviz.views.view import Answer, View, check_selection
 
@@ -53,10 +54,10 @@ class FlowView(View):
     parts = traitlets.List(traitlets.Dict()).tag(sync=True)  # weights, as read_part returns them
     colors = traitlets.List(traitlets.Unicode()).tag(sync=True)  # of the heads, again and again
     sentences = traitlets.List(traitlets.Int()).tag(sync=True)  # 0 or 1 a token; [] for one alone
-    heads = traitlets.List(traitlets.Int()).tag(sync=True)
-    start = traitlets.Dict(default_value={"query": 0, "key": 0}).tag(sync=True)
-    threshold = traitlets.Float(0.05).tag(sync=True)
-    links = traitlets.Enum(["all", "AA", "AB", "BA", "BB"], "all").tag(sync=True)
+    heads = traitlets.List().tag(sync=True, page=True)  # whole numbers, checked below
+    start = traitlets.Dict(default_value={"query": 0, "key": 0}).tag(sync=True, page=True)
+    threshold = traitlets.TraitType(0.05).tag(sync=True, page=True)  # checked below
+    links = traitlets.Enum(["all", "AA", "AB", "BA", "BB"], "all").tag(sync=True, page=True)
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class FlowView(View):
         queries, keys = check_labels(self._shape, tokens, key_tokens)
         sides = check_sentences(sentences, queries, keys)
         self._answered: list[dict[str, Any]] = []  # the last part that the page asked for
+        self._last = {"layer": 0, "query": 0, "key": 0}  # what is shown, where nothing else is said
         super().__init__(
             title=title,
             query_tokens=queries,
@@ -149,43 +151,42 @@ class FlowView(View):
         queries, keys = self._shape
         return {"layer": len(self._layers), "head": heads, "query": queries, "key": keys}
 
-    @traitlets.validate("selection")
+    @validate("selection")
     def _check_selection(self, proposal: traitlets.Bunch) -> dict[str, int | None]:
         selection = check_selection(proposal["value"], self._sizes())
         if selection["layer"] is None:  # there is always one to be seen
-            selection["layer"] = self.selection["layer"]
+            selection["layer"] = self._last["layer"]
         if selection["head"] is not None:
             check_head(self._layers[selection["layer"]], selection["head"], "selection['head']")
         return selection
 
-    @traitlets.validate("heads")
+    @validate("heads")
     def _check_heads(self, proposal: traitlets.Bunch) -> list[int]:
         last = self._sizes()["head"] - 1
-        if any(not 0 <= head <= last for head in proposal["value"]):
+        heads = {check_whole("heads", head, "whole numbers") for head in proposal["value"]}
+        if any(not 0 <= head <= last for head in heads):
             raise ValueError(f"heads must be between 0 and {last}, got {proposal['value']}")
-        return sorted(set(proposal["value"]))
+        return sorted(heads)
 
-    @traitlets.validate("threshold")
+    @validate("threshold")
     def _check_threshold(self, proposal: traitlets.Bunch) -> float:
-        if not 0 <= proposal["value"] <= 1:
-            raise ValueError(f"threshold must be between 0 and 1, got {proposal['value']}")
-        return proposal["value"]
+        return check_share("threshold", proposal["value"])
 
-    @traitlets.validate("start")
+    @validate("start")
     def _check_start(self, proposal: traitlets.Bunch) -> dict[str, int]:
         start, sizes = proposal["value"], self._sizes()
         if unknown := start.keys() - set(AXES):
             raise ValueError(f"start has {sorted(unknown, key=str)}, expected query and key")
-        start = {"query": 0, "key": 0, **self.start, **start}
+        start = {axis: start.get(axis, self._last[axis]) for axis in AXES}
         for axis, first in start.items():
-            if isinstance(first, bool) or not isinstance(first, int | np.integer):
-                raise TypeError(f"start[{axis!r}] must be a whole number, got {first!r}")
-            if not 0 <= first < sizes[axis]:
-                raise ValueError(
-                    f"start[{axis!r}] must be between 0 and {sizes[axis] - 1}, got {first}"
-                )
-            start[axis] = min(int(first), max(0, sizes[axis] - WINDOW))  # a full column, always
+            first = check_index(f"start[{axis!r}]", first, sizes[axis])
+            start[axis] = min(first, max(0, sizes[axis] - WINDOW))  # a full column, always
         return start
+
+    @traitlets.observe("selection", "start")
+    def _follow(self, _: traitlets.Bunch) -> None:
+        """Keep what is shown: it stays where another selection or start leaves it open."""
+        self._last = dict(zip(self._last, self._at_hand(), strict=True))
 
     # --- what is sent -------------------------------------------------------------------------
 
@@ -204,13 +205,12 @@ class FlowView(View):
         return read_part(self._layers[layer], layer, queries, keys)
 
     def _answer(self, question: dict[str, Any]) -> Answer:
-        if question.keys() != {"layer", *AXES}:
+        if not isinstance(question, dict) or question.keys() != {"layer", *AXES}:
             return super()._answer(question)
-        for axis, place in question.items():
-            if not 0 <= place < self._sizes()[axis]:
-                last = self._sizes()[axis] - 1
-                raise ValueError(f"{axis} must be between 0 and {last}, got {place}")
-        part = self._window(**question)
+        sizes = self._sizes()
+        part = self._window(
+            **{axis: check_index(axis, i, sizes[axis]) for axis, i in question.items()}
+        )
         self._answered = [part]
         place = {name: value for name, value in part.items() if isinstance(value, int)}
         return place, [part["values"], part["totals"]]

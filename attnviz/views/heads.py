@@ -22,7 +22,8 @@ from attnviz.views.heatmap import (
 )
 from attnviz.views.inputs import check_labels
 from attnviz.views.measures import measures
-from attnviz.views.source import Layer, check_head, check_layers, check_one_size
+from attnviz.views.refusing import validate
+from attnviz.views.source import Layer, check_head, check_layers, check_one_size, check_place
 from attnviz.views.thumbnails import Thumbnails
 from attnviz.views.view import Answer, check_selection
 
@@ -52,7 +53,7 @@ class HeadsView(ColouredView):
     measured = traitlets.Dict().tag(sync=True)  # measure: float32 for all heads in order
     measured_on = traitlets.Int().tag(sync=True)  # queries
     cells = traitlets.Dict().tag(sync=True)  # of numbers(): the open head, or empty: ask for it
-    order = traitlets.Unicode("layer and head").tag(sync=True)
+    order = traitlets.Unicode("layer and head").tag(sync=True, page=True)
 
     def __init__(
         self,
@@ -66,17 +67,17 @@ class HeadsView(ColouredView):
         self._shape = check_one_size(self._layers)
         queries, keys = check_labels(self._shape, tokens, key_tokens)
         self._same = key_tokens is None and all(layer.is_self for layer in self._layers)
+        small = max(self._shape) <= SIDE
         super().__init__(
             title=title,
             query_tokens=queries,
             key_tokens=keys,
             names=[layer.name for layer in self._layers],
             heads=[layer.heads for layer in self._layers],
+            cells=overview(self._layers[0], 0, SIDE) if small else {},
+            selection={"layer": 0, "head": 0},
+            **self._look_at_all(keys),
         )
-        self._look_at_all()
-        if max(self._shape) <= SIDE:
-            self.cells = overview(self._layers[0], 0, SIDE)
-        self.selection = {"layer": 0, "head": 0}
 
     @property
     def measures(self) -> dict[str, list[np.ndarray]]:
@@ -90,26 +91,32 @@ class HeadsView(ColouredView):
 
     # --- thumbnails and measures --------------------------------------------------------------
 
-    def _look_at_all(self) -> None:
-        """Make the thumbnails, and take the measures from the rows that are read for them."""
-        taken = []
+    def _look_at_all(self, keys: list[str]) -> dict[str, Any]:
+        """Make the thumbnails, and take the measures from the rows that are read for them.
+
+        Returns the traits that show both.
+        """
+        taken, n_heads, on = [], sum(layer.heads for layer in self._layers), 0
 
         def measure(rows: np.ndarray, places: np.ndarray) -> None:
-            weights = sum(self.heads) * len(places) * self._shape[1]
+            nonlocal on
+            weights = n_heads * len(places) * self._shape[1]
             step = max(1, min(weights // MEASURED, len(places) // FEWEST))
             some = slice(None, None, step)
-            taken.append(measures(rows[:, some], places[some], self.key_tokens, same=self._same))
-            self.measured_on = len(places[some])
+            taken.append(measures(rows[:, some], places[some], keys, same=self._same))
+            on = len(places[some])
 
         self._small = Thumbnails(self._layers, measure)
-        self.measured = {
+        measured = {
             name: np.concatenate([t[name] for t in taken]).astype("<f4").tobytes()
             for name in taken[0]
         }
-        self._send_thumbnails()
-
-    def _send_thumbnails(self) -> None:
-        self.thumbnails, self.sampled = self._small.numbers(), self._small.step
+        return {
+            "measured": measured,
+            "measured_on": on,
+            "thumbnails": self._small.numbers(),
+            "sampled": self._small.step,
+        }
 
     def _read_more(self) -> Answer:
         """Make one more piece of the thumbnails exact; once they all are, send them as a whole."""
@@ -117,17 +124,17 @@ class HeadsView(ColouredView):
             return {"done": True}, []
         place, data = self._small.read_piece()
         if not self._small.left:
-            self._send_thumbnails()
+            self.thumbnails, self.sampled = self._small.numbers(), self._small.step
         return {"done": not self._small.left, "left": self._small.left} | place, [data]
 
     # --- what the page asks -------------------------------------------------------------------
 
     def _sizes(self) -> dict[str, int]:
-        layers = getattr(self, "_layers", [])  # none while the traits are made
-        sizes = {"query": len(self.query_tokens), "key": len(self.key_tokens)}
-        return sizes | ({"layer": len(layers), "head": max(self.heads)} if layers else {})
+        queries, keys = self._shape
+        heads = max(layer.heads for layer in self._layers)
+        return {"layer": len(self._layers), "head": heads, "query": queries, "key": keys}
 
-    @traitlets.validate("selection")
+    @validate("selection")
     def _check_selection(self, proposal: traitlets.Bunch) -> dict[str, int | None]:
         selection = check_selection(proposal["value"], self._sizes())
         layer, head = selection["layer"], selection["head"]
@@ -135,7 +142,7 @@ class HeadsView(ColouredView):
             check_head(self._layers[layer], head, "selection['head']")
         return selection
 
-    @traitlets.validate("order")
+    @validate("order")
     def _check_order(self, proposal: traitlets.Bunch) -> str:
         orders = ["layer and head", *self.measured]
         if proposal["value"] not in orders:
@@ -143,13 +150,16 @@ class HeadsView(ColouredView):
         return proposal["value"]
 
     def _answer(self, question: dict[str, Any]) -> Answer:
-        if "refine" in question:
-            return self._read_more()
-        if "open" in question:
-            layer, head = question["open"]
-            return self._open(self._layers[layer], head, whole="whole" in question)
-        layer, head = question["of"]
-        return closer_look(self._layers[layer], head, question)
+        match question:
+            case {"refine": True, **more} if not more:
+                return self._read_more()
+            case {"open": place, **how} if how in ({}, {"whole": True}):
+                layer, head = check_place(self._layers, place)
+                return self._open(self._layers[layer], head, whole=bool(how))
+            case {"of": place, **closer}:
+                layer, head = check_place(self._layers, place)
+                return closer_look(self._layers[layer], head, closer)
+        return super()._answer(question)
 
     def _open(self, layer: Layer, head: int, *, whole: bool) -> Answer:
         """One head; where that would take long, of a sample of its queries unless asked for all."""

@@ -11,7 +11,14 @@ from numpy.typing import ArrayLike
 
 from attnviz.views.bundle import module, style
 from attnviz.views.figures import heatmap_figure
-from attnviz.views.inputs import check_labels, check_weights
+from attnviz.views.inputs import (
+    check_index,
+    check_labels,
+    check_share,
+    check_weights,
+    check_whole,
+)
+from attnviz.views.refusing import validate
 from attnviz.views.source import (
     Layer,
     check_head,
@@ -30,14 +37,12 @@ REACH = 2**24  # weights worked out for one closer look
 class ColouredView(View):
     """A view of a matrix whose colours can be chosen, on the page and from Python."""
 
-    scale = traitlets.Enum(["linear", "log", "row"], "linear").tag(sync=True)
-    threshold = traitlets.Float(0.0).tag(sync=True)
+    scale = traitlets.Enum(["linear", "log", "row"], "linear").tag(sync=True, page=True)
+    threshold = traitlets.TraitType(0.0).tag(sync=True, page=True)  # checked below
 
-    @traitlets.validate("threshold")
+    @validate("threshold")
     def _check_threshold(self, proposal: traitlets.Bunch) -> float:
-        if not 0 <= proposal["value"] <= 1:
-            raise ValueError(f"threshold must be between 0 and 1, got {proposal['value']}")
-        return proposal["value"]
+        return check_share("threshold", proposal["value"])
 
 
 class HeatmapView(ColouredView):
@@ -68,8 +73,7 @@ class HeatmapView(ColouredView):
         head: int | None = None,
         item: int = 0,
     ):
-        super().__init__(title=title)
-        self.update(weights, tokens, key_tokens, head=head, item=item)
+        super().__init__(title=title, **self._look_at(weights, tokens, key_tokens, head, item))
 
     def update(
         self,
@@ -84,14 +88,26 @@ class HeatmapView(ColouredView):
 
         A selected cell that the new matrix does not have is given up.
         """
+        shown = self._look_at(weights, tokens, key_tokens, head, item)
+        with self.hold_sync():  # one message, so that the picture changes once
+            for name, value in shown.items():
+                setattr(self, name, value)
+            self._give_up_what_is_gone()
+
+    def _look_at(
+        self,
+        weights: ArrayLike,
+        tokens: Sequence[str],
+        key_tokens: Sequence[str] | None,
+        head: int | None,
+        item: int,
+    ) -> dict[str, Any]:
+        """Take one matrix; returns the traits that show it."""
         layer, head = _one_head(weights, head, item)
         queries, keys = check_labels((layer.n_queries, layer.n_keys), tokens, key_tokens)
         cells = overview(layer, head, SIDE)
-        self._layer, self._head = layer, head
-        with self.hold_sync():  # one message, so that the picture changes once
-            self.query_tokens, self.key_tokens = queries, keys
-            self.cells = cells
-            self._give_up_what_is_gone()
+        self._layer, self._head = layer, head  # all is well with it
+        return {"query_tokens": queries, "key_tokens": keys, "cells": cells}
 
     @property
     def weights(self) -> np.ndarray:
@@ -152,27 +168,34 @@ def closer_look(layer: Layer, head: int, question: dict[str, Any]) -> Answer:
     """Answer a page's question about one head: a row, or a window of queries and keys.
 
     question: {"row": query} or {"window": [first query, end, first key, end]}.
-    Raises ValueError for a row or a window that is not there or too large, or what is no question.
+    Raises TypeError or ValueError for a row or a window that is not there or too large, or what is
+    no question.
     """
-    if "row" in question:
-        query = question["row"]
-        if not 0 <= query < layer.n_queries:
-            raise ValueError(f"row must be between 0 and {layer.n_queries - 1}, got {query}")
-        row = layer.rows(slice(head, head + 1), slice(query, query + 1))[0, 0]
-        return {}, [row.astype("<f4").tobytes()]
-    if "window" not in question:
-        raise ValueError(f"this view has no answer to {question}")
-    first, end, first_key, end_key = question["window"]
+    match question:
+        case {"row": query, **more} if not more:
+            query = check_index("row", query, layer.n_queries)
+            row = layer.rows(slice(head, head + 1), slice(query, query + 1))[0, 0]
+            return {}, [row.astype("<f4").tobytes()]
+        case {"window": corners, **more} if not more:
+            queries, keys = _check_window(layer, corners)
+            cells, largest = layer.window(head, queries, keys, SIDE)
+            size = {"rows": cells.shape[0], "columns": cells.shape[1]}
+            return size, [cells.astype("<f4").tobytes(), largest.astype("<f4").tobytes()]
+    raise ValueError(f"this view has no answer to {question!r}")
+
+
+def _check_window(layer: Layer, corners: object) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The first query and the end, and the first key and the end, or TypeError or ValueError."""
+    if not isinstance(corners, list | tuple) or len(corners) != 4:
+        raise ValueError(f"window must be [first query, end, first key, end], got {corners!r}")
+    first, end, first_key, end_key = (check_whole("a border of window", x) for x in corners)
     if not (0 <= first < end <= layer.n_queries and 0 <= first_key < end_key <= layer.n_keys):
         raise ValueError(
-            f"window must lie within {layer.n_queries} queries × {layer.n_keys} keys, "
-            f"got {question['window']}"
+            f"window must lie within {layer.n_queries} queries × {layer.n_keys} keys, got {corners}"
         )
     if (end - first) * layer.n_keys > max(REACH, layer.n_keys):
         raise ValueError(f"{end - first} queries are too many for a closer look: zoom in further")
-    cells, largest = layer.window(head, (first, end), (first_key, end_key), SIDE)
-    size = {"rows": cells.shape[0], "columns": cells.shape[1]}
-    return size, [cells.astype("<f4").tobytes(), largest.astype("<f4").tobytes()]
+    return (first, end), (first_key, end_key)
 
 
 def _one_head(weights: ArrayLike, head: int | None, item: int) -> tuple[Layer, int]:

@@ -1,6 +1,7 @@
 """Checks that turn what a reader brings into what a view may draw, or say what is wrong with it."""
 
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -61,6 +62,39 @@ def to_array(values: ArrayLike) -> NDArray:
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() else values  # NumPy has no bfloat16
     return np.asarray(values)
+
+
+def check_whole(name: str, value: object, wanted: str = "a whole number") -> int:
+    """Return a whole number as a plain one, or raise TypeError.
+
+    name, wanted: what it is and what it should be, for the message.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be {wanted}, got {value!r}")
+    return int(value)
+
+
+def check_index(
+    name: str, value: object, n: int | None = None, wanted: str = "a whole number"
+) -> int:
+    """Return the number of one of n things (None: not known), or raise TypeError or ValueError.
+
+    name, wanted: as for `check_whole`.
+    """
+    index = check_whole(name, value, wanted)
+    if index < 0 or (n is not None and index >= n):
+        between = "at least 0" if n is None else f"between 0 and {n - 1}"
+        raise ValueError(f"{name} must be {between}, got {index}")
+    return index
+
+
+def check_share(name: str, value: object) -> float:
+    """Return a number from 0 to 1 as a plain one, or raise TypeError or ValueError."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not 0 <= value <= 1:  # so is nan
+        raise ValueError(f"{name} must be between 0 and 1, got {value}")
+    return float(value)
 
 
 def check_tokens(name: str, tokens: Sequence[str], expected: int) -> list[str]:

@@ -18,7 +18,8 @@ from PIL import Image  # comes with matplotlib
 
 from attnviz.views.bundle import module, style
 from attnviz.views.figures import COLOR_MAP, plain
-from attnviz.views.inputs import check_tokens, to_array
+from attnviz.views.inputs import check_index, check_share, check_tokens, to_array
+from attnviz.views.refusing import validate
 from attnviz.views.source import check_layers, check_one_size
 from attnviz.views.view import Answer, View
 
@@ -49,7 +50,7 @@ class OverlayView(View):
     tokens = traitlets.List(traitlets.Unicode()).tag(sync=True)  # queries that are no patches
     one_layer = traitlets.Bool().tag(sync=True)  # rows come layer by layer: all would be too much
     rows = traitlets.Dict().tag(sync=True)  # of one query, as it was asked for last
-    strength = traitlets.Float(0.6, min=0, max=1).tag(sync=True)
+    strength = traitlets.TraitType(0.6).tag(sync=True, page=True)  # checked below
 
     def __init__(
         self,
@@ -61,20 +62,24 @@ class OverlayView(View):
         item: int = 0,
         title: str = "",
     ):
-        super().__init__(title=title)
         pixels, patch = check_image(image), check_patch(patch)
         self._layers = check_layers(seen, item)
         self._n_queries, self._n_keys = check_one_size(self._layers)
         grid = check_grid(pixels.shape[:2], patch, self._n_keys)
-        self.tokens = _check_queries(self._n_queries, self._n_keys, tokens)
+        tokens = _check_queries(self._n_queries, self._n_keys, tokens)
         heads = [layer.heads for layer in self._layers]
-        self.one_layer = not fits(sum(heads), max(heads), self._n_keys)
+        one_layer = not fits(sum(heads), max(heads), self._n_keys)
         middle = grid["rows"] // 2 * grid["columns"] + grid["columns"] // 2
-        self._first = 0 if self.tokens or grid["extra"] else middle
-        self.grid = {**grid, "first": self._first}
-        self.layers = [{"name": layer.name, "heads": layer.heads} for layer in self._layers]
-        self.picture = as_png(pixels)
-        self.rows = self._read(**self._question())
+        self._first = 0 if tokens or grid["extra"] else middle
+        super().__init__(
+            title=title,
+            tokens=tokens,
+            one_layer=one_layer,
+            grid={**grid, "first": self._first},
+            layers=[{"name": layer.name, "heads": layer.heads} for layer in self._layers],
+            picture=as_png(pixels),
+            rows=self._read(self._first, len(heads) - 1 if one_layer else None),
+        )
 
     def figure(self) -> Figure:
         """The image under the weights of the chosen layer, head and query, with a colour bar.
@@ -119,8 +124,6 @@ class OverlayView(View):
 
     def _read(self, query: int, layer: int | None = None) -> dict[str, Any]:
         """The rows of one query: 16 bits for each layer (or the one), head and key."""
-        if not 0 <= query < self._n_queries:
-            raise ValueError(f"query must be between 0 and {self._n_queries - 1}, got {query}")
         layers = self._layers if layer is None else [self._layers[layer]]
         parts = [one.rows(slice(None), slice(query, query + 1)) for one in layers]
         return {"query": query, "layer": layer, "values": b"".join(map(pack, parts))}
@@ -148,11 +151,17 @@ class OverlayView(View):
         }
 
     def _answer(self, question: dict[str, Any]) -> Answer:
-        if "query" not in question:
+        if not isinstance(question, dict) or question.keys() != self._question().keys():
             return super()._answer(question)
+        sizes = self._sizes()
+        wanted = {axis: check_index(axis, i, sizes[axis]) for axis, i in question.items()}
         # kept in the widget's state, so that a notebook opened without Python has it too
-        self.rows = self._read(**question)
+        self.rows = self._read(**wanted)
         return {}, [self.rows["values"]]
+
+    @validate("strength")
+    def _check_strength(self, proposal: traitlets.Bunch) -> float:
+        return check_share("strength", proposal["value"])
 
     def _page_state(self) -> dict[str, Any]:
         return {"rows": self._known()}

@@ -4,8 +4,9 @@ import base64
 import json
 import zlib
 from html import escape
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnviz.views.view import View
@@ -52,10 +53,25 @@ def page(view: "View") -> str:
     return _PAGE.format(
         title=escape(view.title or "Attention").encode("utf-8", "replace").decode(),
         style=(_HERE / "static" / "page.css").read_text(encoding="utf-8") + view._css,
-        state=json.dumps({"state": state, "answers": answers}).replace("<", "\\u003c"),
+        state=_dump({"state": state, "answers": answers}).replace("<", "\\u003c"),
         bytes=base64.b64encode(_gzip(b"".join(pool.parts))).decode(),
         code=f"{widget}\n{stub}",
     )
+
+
+def strict(value: Any) -> Any:
+    """The value as JSON can hold it, which has no nan and no infinity: these become words."""
+    if isinstance(value, float) and not isfinite(value):
+        return str(float(value))
+    if isinstance(value, dict):
+        return {name: strict(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(inner) for inner in value]
+    return value
+
+
+def _dump(value: object) -> str:
+    return json.dumps(strict(value), allow_nan=False)  # NaN would leave the whole page blank
 
 
 def _gzip(data: bytes) -> bytes:

@@ -1,5 +1,5 @@
 // Attention weights taken apart: query times key in each dimension, the score, the mask, the softmax.
-import { clamp, make, onTheme, questions, readFloats, soon, tableButton, takesKeys, writeTable } from "./common.js";
+import { asNumber, asWord, clamp, make, onTheme, questions, readFloats, soon, tableButton, takesKeys, writeTable } from "./common.js";
 
 const LINE = 28, LABELS = [120, 168], NUMBER = 56, WEIGHT = 104, BETWEEN = 12, EDGE = 6, SCROLLBAR = 16; // CSS pixels
 const DIMENSION = [1, 24], NARROWEST = 96, TOKEN_LINE = 25; // the width of a dimension; of a column of vectors
@@ -8,6 +8,7 @@ const POINT_AT = "Point at a key or at a bar, or focus the keys and use the arro
 
 // A number for the reader: so many places, or a power of ten where these would say too little.
 function say(x, places = 2) {
+  if (!Number.isFinite(x)) return asWord(x);
   const size = Math.abs(x), tiny = size > 0 && size < 0.5 * 10 ** -places;
   return (tiny || size >= 1e6 ? x.toExponential(1) : x.toFixed(places)).replace("e+", "e").replaceAll("-", "−");
 }
@@ -17,7 +18,7 @@ const inBrackets = (text) => (text.startsWith("−") ? `(${text})` : text);
 function readScores({ query, keys, log_sum: logSum, changed, masked }, buffers) {
   const [q, k, dots, bias, softmax, weights] = buffers.map(readFloats);
   const d = q.length, products = k.map((x, i) => x * q[i % d]);
-  return { query, keys, logSum, changed, masked, d, q, k, products, dots, bias, softmax, weights };
+  return { query, keys, logSum: asNumber(logSum), changed, masked, d, q, k, products, dots, bias, softmax, weights };
 }
 const largestSize = (values) => values.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
 
@@ -60,7 +61,7 @@ function render({ model, el }) {
   takesKeys(body, "Keys. Up and down arrows choose a key, left and right a dimension, Enter selects a key, Escape lets it go.");
 
   const { ask, stop } = questions(model);
-  const queries = model.get("query_tokens"), keys = model.get("key_tokens"), scale = model.get("scale");
+  const queries = model.get("query_tokens"), keys = model.get("key_tokens"), scale = asNumber(model.get("scale"));
   let shown = readScores(model.get("row"), model.get("row").buffers);
   let marked = null, dimension = null; // a line of the keys, and a dimension, that the reader points at
   let size, left, columns; // the width of a dimension and where the vectors begin; the columns of numbers
@@ -139,7 +140,7 @@ function render({ model, el }) {
     if (shown.changed) all.push(["softmax", "what the softmax made of the scores", (i) => say(shown.softmax[i], 3)]);
     return all;
   }
-  const scaleText = () => String(Number(scale.toPrecision(3)));
+  const scaleText = () => (Number.isFinite(scale) ? String(Number(scale.toPrecision(3))) : asWord(scale));
 
   function writeTokens() {
     const at = listed = wantedQuery(), first = clamp(at - NEIGHBOURS / 2, 0, Math.max(0, queries.length - NEIGHBOURS));

@@ -82,10 +82,11 @@ class ScoresView(View):
         return read_rows(self._record, self._item, self._head, queries, key)
 
     def _answer(self, question: dict[str, Any]) -> Answer:
-        if question.keys() - {"query", "key"} or question.get("query") is None:
-            raise ValueError(f"this view has no answer to {question}")
-        wanted = check_selection(question, self._sizes())
-        return self._read(wanted["query"], wanted["key"]).packed()
+        match question:
+            case {"query": query, **more} if query is not None and more.keys() <= {"key"}:
+                wanted = check_selection(question, self._sizes())
+                return self._read(wanted["query"], wanted["key"]).packed()
+        return super()._answer(question)
 
     @traitlets.observe("selection")
     def _follow(self, change: traitlets.Bunch) -> None:

@@ -67,7 +67,8 @@ def _bars(ax: Axes, vectors: NDArray, first: int) -> None:
     n, d = vectors.shape
     places = np.add.outer(np.zeros(n), np.arange(d))
     middle = np.add.outer(np.arange(first, first + n), np.zeros(d))
-    end = middle - 0.45 * vectors / most
+    with np.errstate(invalid="ignore"):  # an infinite number has no bar; it is written beside it
+        end = middle - 0.45 * vectors / most
     corners = [(places, middle), (places, end), (places + 0.8, end), (places + 0.8, middle)]
     corners = np.stack([np.stack(corner, -1) for corner in corners], -2)  # (n, d_k, corner, 2)
     colors = np.where(vectors > 0, PLUS, MINUS)

@@ -87,8 +87,8 @@ def _take_apart(
     bias = _bias(part, query, len(k))
     softmax, log_sum = _softmax(dots, part.scale, bias)
     off = float(np.abs(softmax - weights).max())
-    edited = "edit" if off > 1e-6 else ""
-    changed = edited if part.changes else "other" if off > ROUNDED else ""
+    edited = "" if off <= 1e-6 else "edit"  # nan too is no softmax that was kept
+    changed = edited if part.changes else "" if off <= ROUNDED else "other"
     bias[(bias <= NEVER) & (softmax == 0)] = -np.inf
     keys = strongest(weights, SHOWN, always)
     some = (x[keys] for x in (k, dots, bias, softmax, weights))
@@ -119,5 +119,6 @@ def _softmax(dots: NDArray, scale: float, bias: NDArray) -> tuple[NDArray, float
     largest = scores.max()
     if largest == -np.inf:
         return np.zeros_like(scores), None
-    powers = np.exp(scores - largest)
+    with np.errstate(invalid="ignore"):  # of scores that are not finite, which an edit may hide
+        powers = np.exp(scores - largest)
     return powers / powers.sum(), float(largest + np.log(powers.sum()))

@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from attnviz.views.bundle import module, style
 from attnviz.views.heatmap import ColouredView, as_answer, closer_look, numbers
-from attnviz.views.inputs import check_labels
+from attnviz.views.inputs import check_index, check_labels, check_whole
+from attnviz.views.refusing import validate
 from attnviz.views.scrubber_figure import scrubber_figure
-from attnviz.views.snapshots import check_losses, check_snapshots, check_whole
-from attnviz.views.source import check_head
+from attnviz.views.snapshots import A_STEP, check_losses, check_snapshots
+from attnviz.views.source import check_head, check_place
 from attnviz.views.view import Answer, check_selection
 
 AT_ONCE = 2**20  # bytes of one head at all steps
@@ -38,7 +39,7 @@ class ScrubberView(ColouredView):
     key_tokens = traitlets.List(traitlets.Unicode()).tag(sync=True)
     layers = traitlets.List().tag(sync=True)  # the name and the heads of each
     steps = traitlets.List(traitlets.Int()).tag(sync=True)  # of the snapshots, rising
-    step = traitlets.TraitType(0).tag(sync=True)  # checked below
+    step = traitlets.TraitType(0).tag(sync=True, page=True)  # checked below
     losses = traitlets.List().tag(sync=True)  # the loss at each snapshot, or None
     curve = traitlets.Dict().tag(sync=True)  # points: float32 (step, loss); end: the last step
     cells = traitlets.Dict().tag(sync=True)  # the first head at all steps, one below the other
@@ -70,9 +71,9 @@ class ScrubberView(ColouredView):
             step=next(iter(checked)),
             losses=[None if loss is None else float(loss) for loss in at_steps],
             curve=as_curve(self._losses),
+            selection={"layer": 0, "head": 0},
+            cells=_numbers(self._opened()),
         )
-        self.selection = {"layer": 0, "head": 0}
-        self.cells = _numbers(self._opened())
 
     def figure(self) -> Figure:
         """The open head at up to six of the steps, in the same colours, above the loss."""
@@ -99,22 +100,28 @@ class ScrubberView(ColouredView):
     # --- what the page asks -------------------------------------------------------------------
 
     def _sizes(self) -> dict[str, int]:
-        sizes = {"query": len(self.query_tokens), "key": len(self.key_tokens)}
-        heads = [layer["heads"] for layer in self.layers]  # none while the traits are made
-        return sizes | ({"layer": len(heads), "head": max(heads)} if heads else {})
+        (queries, keys), layers = self._shape, self._snapshots[0]
+        heads = max(layer.heads for layer in layers)
+        return {"layer": len(layers), "head": heads, "query": queries, "key": keys}
 
-    @traitlets.validate("selection")
+    @validate("selection")
     def _check_selection(self, proposal: traitlets.Bunch) -> dict[str, int | None]:
         selection = check_selection(proposal["value"], self._sizes())
         layer, head = selection["layer"], selection["head"]
         if None not in (layer, head):
             check_head(self._snapshots[0][layer], head, "selection['head']")
-            self._open = layer, head
         return selection
 
-    @traitlets.validate("step")
+    @traitlets.observe("selection")
+    def _follow(self, change: traitlets.Bunch) -> None:
+        """Keep the head that is open: it stays when a selection names none."""
+        layer, head = change["new"]["layer"], change["new"]["head"]
+        if None not in (layer, head):
+            self._open = layer, head
+
+    @validate("step")
     def _check_step(self, proposal: traitlets.Bunch) -> int:
-        step = check_whole("step", proposal["value"])
+        step = check_whole("step", proposal["value"], A_STEP)
         if step not in self.steps:
             raise ValueError(
                 f"step must be one of the snapshots, {_listed(self.steps)}, got {step}"
@@ -122,13 +129,17 @@ class ScrubberView(ColouredView):
         return step
 
     def _answer(self, question: dict[str, Any]) -> Answer:
-        if "open" in question:
-            layer, head = question["open"]
-            if self._open == (layer, head):
-                return as_answer(_numbers(self._opened()))
-            return as_answer(_numbers(self._read(layer, head, self._side)))
-        layer, head = question["of"]
-        return closer_look(self._snapshots[question["at"]][layer], head, question)
+        match question:
+            case {"open": place, **more} if not more:
+                layer, head = check_place(self._snapshots[0], place)
+                if self._open == (layer, head):
+                    return as_answer(_numbers(self._opened()))
+                return as_answer(_numbers(self._read(layer, head, self._side)))
+            case {"of": place, "at": number, **closer}:
+                layers = self._snapshots[check_index("at", number, len(self._snapshots))]
+                layer, head = check_place(layers, place)
+                return closer_look(layers[layer], head, closer)
+        return super()._answer(question)
 
     def _page_state(self) -> dict[str, Any]:
         layer, head = self._open

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnviz.views.inputs import to_array
+from attnviz.views.inputs import check_whole, to_array
 from attnviz.views.source import Layer, check_layers, check_one_size
+
+A_STEP = "a whole number of steps"
 
 
 def check_snapshots(snapshots: Mapping[int, object], item: int) -> dict[int, list[Layer]]:
@@ -16,7 +18,9 @@ def check_snapshots(snapshots: Mapping[int, object], item: int) -> dict[int, lis
         raise TypeError(f"{wanted}, got {type(snapshots).__name__}")
     if not snapshots:
         raise ValueError(f"{wanted}, got none")
-    steps = {check_whole("a key of snapshots", step): seen for step, seen in snapshots.items()}
+    steps = {
+        check_whole("a key of snapshots", step, A_STEP): seen for step, seen in snapshots.items()
+    }
     if min(steps) < 0:
         raise ValueError(f"a key of snapshots must be at least 0 steps, got {min(steps)}")
     checked = {}
@@ -50,13 +54,6 @@ def check_losses(losses: ArrayLike) -> NDArray[np.float64]:
     if len(wrong := np.flatnonzero(~np.isfinite(values))):
         raise ValueError(f"losses must be finite, got {values[wrong[0]]} at losses[{wrong[0]}]")
     return values.astype(np.float64)
-
-
-def check_whole(name: str, value: object) -> int:
-    """Return a number of steps as a plain number, or raise TypeError; name is for the message."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be a whole number of steps, got {value!r}")
-    return int(value)
 
 
 def _about(layers: Sequence[Layer]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnviz.views.inputs import check_matrix, to_array
+from attnviz.views.inputs import check_index, check_matrix, to_array
 
 BLOCK = 2**22  # weights held at once while many are read: 16 MB of float32, near the processor
 
@@ -155,11 +155,15 @@ def check_one_size(layers: list[Layer]) -> tuple[int, int]:
 
 def check_head(layer: Layer, head: int, name: str = "head") -> int:
     """Return head as a plain number, or raise TypeError or ValueError."""
-    if isinstance(head, bool) or not isinstance(head, int | np.integer):
-        raise TypeError(f"{name} must be a whole number, got {head!r}")
-    if not 0 <= head < layer.heads:
-        raise ValueError(f"{name} must be between 0 and {layer.heads - 1}, got {head}")
-    return int(head)
+    return check_index(name, head, layer.heads)
+
+
+def check_place(layers: Sequence[Layer], place: object) -> tuple[int, int]:
+    """Return the layer and the head that a page asks for, or raise TypeError or ValueError."""
+    if not isinstance(place, list | tuple) or len(place) != 2:
+        raise ValueError(f"a head is asked for as [layer, head], got {place!r}")
+    layer = check_index("layer", place[0], len(layers))
+    return layer, check_head(layers[layer], place[1])
 
 
 def _is_record(thing: object) -> bool:

@@ -9,6 +9,7 @@ import traitlets
 from matplotlib.figure import Figure
 
 from attnviz.views.bundle import module, style
+from attnviz.views.refusing import validate
 from attnviz.views.tokens_figure import tokens_figure
 from attnviz.views.view import Answer, View
 
@@ -29,7 +30,7 @@ class TokensView(View):
     _esm = module(Path(__file__).with_name("tokens.js"))
     _css = style("view", "tokens")
 
-    text = traitlets.Unicode().tag(sync=True)
+    text = traitlets.Unicode().tag(sync=True, page=True)
     shown = traitlets.Dict().tag(sync=True)
     live = traitlets.Bool(True).tag(sync=True)  # there is Python to be asked
 
@@ -38,10 +39,7 @@ class TokensView(View):
             if not isinstance(value, str):
                 raise TypeError(f"{name} must be a string, got {type(value).__name__}")
         self._tokenizers = _check_tokenizers(tokenizers)
-        self._cut = None  # of the text that was checked last
-        super().__init__(title=title)
-        self.text = text
-        self.shown = self._cut or self._cut_all("")
+        super().__init__(title=title, text=text)
 
     def figure(self) -> Figure:
         """The text and its pieces as a matplotlib figure; of many the first lines."""
@@ -57,18 +55,18 @@ class TokensView(View):
             "cuts": [_cut(name, t, text, most) for name, t in self._tokenizers.items()],
         }
 
-    @traitlets.validate("text")
+    @validate("text")
     def _check_text(self, proposal: traitlets.Bunch) -> str:
         text = proposal["value"].replace("\r\n", "\n").replace("\r", "\n")  # as the page has it
         for i, character in enumerate(text):
             if 0xD800 <= ord(character) <= 0xDFFF:
                 raise ValueError(f"text must be whole characters, but number {i} is half of one")
-        self._cut = self._cut_all(text)  # here, so that a text that cannot be cut is refused
+        self._cut_all(text)  # here too, so that a text that cannot be cut is refused
         return text
 
     @traitlets.observe("text")
     def _show(self, _: traitlets.Bunch) -> None:
-        self.shown = self._cut
+        self.shown = self._cut_all(self.text)
 
     # --- what the page asks ---------------------------------------------------------------------
 
@@ -76,10 +74,11 @@ class TokensView(View):
         return {}
 
     def _answer(self, question: dict[str, Any]) -> Answer:
-        if "cut" not in question:
-            return super()._answer(question)
-        self.text = question["cut"]
-        return {}, []  # the pieces are traits: all views of this text show them
+        match question:
+            case {"cut": text, **more} if not more:
+                self.text = text
+                return {}, []  # the pieces are traits: all views of this text show them
+        return super()._answer(question)
 
     def _page_state(self) -> dict[str, Any]:
         return {"live": False}

@@ -6,20 +6,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import anywidget
-import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
 from attnviz.views.figures import palette, png
-from attnviz.views.page import page
+from attnviz.views.inputs import check_index
+from attnviz.views.page import page, strict
+from attnviz.views.refusing import RefusingWidget, validate
 from attnviz.views.saving import write
 
 NOTHING = {"layer": None, "head": None, "query": None, "key": None}
 Answer = tuple[dict[str, Any], list[bytes]]  # what JSON can hold, and numbers as bytes
 
 
-class View(anywidget.AnyWidget):
+class View(RefusingWidget):
     """A live view of attention; subclasses say what is drawn.
 
     selection: dict of layer, head, query and key, each a number or None. It follows the reader's
@@ -29,7 +29,7 @@ class View(anywidget.AnyWidget):
 
     palette = traitlets.Bytes().tag(sync=True)  # 256 colours, 3 bytes each
     title = traitlets.Unicode().tag(sync=True)
-    selection = traitlets.Dict(default_value=NOTHING).tag(sync=True)
+    selection = traitlets.Dict(default_value=NOTHING).tag(sync=True, page=True)
 
     def __init__(self, **traits: Any):
         super().__init__(palette=palette(), **traits)
@@ -54,7 +54,10 @@ class View(anywidget.AnyWidget):
         raise NotImplementedError
 
     def _answer(self, question: dict[str, Any]) -> Answer:
-        """Answer what the page asks: numbers that it did not get at first."""
+        """Answer what the page asks: numbers that it did not get at first.
+
+        Raises TypeError or ValueError for a question that is none, or asks for what is not there.
+        """
         raise ValueError(f"this view has no answer to {question}")
 
     def _page_state(self) -> dict[str, Any]:
@@ -72,11 +75,15 @@ class View(anywidget.AnyWidget):
             answer, buffers = self._answer(content["question"])
         except Exception as error:  # anything at all: the reader looks at the page, not at a log
             reason = str(error) or traceback.format_exception_only(error)[-1].strip()
-            self.send({"number": content["number"], "error": reason})
+            self.send({"number": content.get("number"), "error": reason})
         else:
-            self.send({"number": content["number"], "answer": answer}, buffers)
+            self.send({"number": content.get("number"), "answer": strict(answer)}, buffers)
 
-    @traitlets.validate("selection")
+    @staticmethod
+    def _trait_to_json(value: Any, _: object) -> Any:  # of every trait that is sent
+        return strict(value)
+
+    @validate("selection")
     def _check_selection(self, proposal: traitlets.Bunch) -> dict[str, int | None]:
         return check_selection(proposal["value"], self._sizes())
 
@@ -102,13 +109,7 @@ def check_selection(selection: dict, sizes: dict[str, int]) -> dict[str, int | N
         raise ValueError(f"selection has {sorted(unknown, key=str)}, expected {list(NOTHING)}")
     selection = {**NOTHING, **selection}
     for axis, index in selection.items():
-        if index is None:
-            continue
-        if isinstance(index, bool) or not isinstance(index, int | np.integer):
-            raise TypeError(f"selection[{axis!r}] must be a whole number or None, got {index!r}")
-        last = sizes[axis] - 1 if axis in sizes else None
-        if index < 0 or (last is not None and index > last):
-            wanted = "at least 0" if last is None else f"between 0 and {last}"
-            raise ValueError(f"selection[{axis!r}] must be {wanted}, got {index}")
-        selection[axis] = int(index)
+        if index is not None:
+            name, wanted = f"selection[{axis!r}]", "a whole number or None"
+            selection[axis] = check_index(name, index, sizes.get(axis), wanted)
     return selection

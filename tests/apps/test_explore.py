@@ -12,6 +12,7 @@ import traitlets
 
 import attnviz as av
 from attnviz.apps import ExploreView, explore
+from attnviz.models import BertForSequenceClassification
 from attnviz.views.figures import palette
 
 MODULE = sys.modules["attnviz.apps.explore"]  # whose name is also the function's
@@ -611,8 +612,48 @@ class TestSaving:
 
 
 def saved_state(file):
+    """What a saved page holds, read as strictly as a browser reads JSON."""
     found = re.search(r'id="state">(.*?)</script>', file.read_text(encoding="utf-8"), re.DOTALL)
-    return json.loads(found[1])
+    return json.loads(found[1], parse_constant=pytest.fail)
+
+
+class TestNumbersThatAreNotFinite:
+    @pytest.fixture
+    def spoilt(self, make):
+        """A function that makes the app for a model whose output holds one strange number."""
+
+        def spoil(output, number):
+            scores = getattr(output, "logits", None)
+            scores = output.last_hidden_state if scores is None else scores
+            scores.view(-1, scores.size(-1))[:, 0] = number
+
+        def make_app(kind, number, **changes):
+            model, tokenizer = make(kind, **changes)
+            model.register_forward_hook(lambda *call: spoil(call[2], number))
+            return explore(model, tokenizer, TEXT, other="a dog")
+
+        return make_app
+
+    @pytest.mark.parametrize("kind", SINGLE)
+    def test_go_to_the_page_as_words(self, spoilt, kind, tmp_path):
+        view = spoilt(kind, float("nan"))
+        rows = [row for _, rows in view.says for row in rows]
+        assert all(np.isnan(after) for *_, after in rows)
+        view.save(tmp_path / "app.html")
+        saved = saved_state(tmp_path / "app.html")["state"]
+        for said in (view.get_state("says")["says"], saved["says"]):
+            json.dumps(said, allow_nan=False)
+            assert {after for _, rows in said for *_, after in rows} == {"nan"}
+
+    @pytest.mark.parametrize("word", ["nan", "-inf"])
+    def test_are_said_in_words_beside_the_bars(self, spoilt, word, recwarn):
+        view = spoilt("classes", float(word), num_labels=1)
+        recwarn.clear()
+        figure = view.figure()
+        figure.draw_without_rendering()
+        assert not recwarn.list
+        labels = [label.get_text() for ax in figure.axes for label in ax.get_yticklabels()]
+        assert f"LABEL_0: {word} → {word}" in labels
 
 
 class TestRefused:
@@ -663,6 +704,17 @@ class TestRefused:
 
         with pytest.raises(ValueError, match="attention is 8 × 3 for 8 tokens: explore needs one"):
             explore(Looking().eval(), make_ours()[1], TEXT)
+
+    def test_a_classifier_that_works_out_its_first_token_alone(self, make_ours):
+        encoder, tokenizer = make_ours()
+        model = BertForSequenceClassification(encoder, 3).eval()
+        advice = (
+            r"attention is 1 × 8 for 8 tokens in layer 1: explore needs .* "
+            r"explore\(model\.encoder, tokenizer, text\)"
+        )
+        with pytest.raises(ValueError, match=advice):
+            explore(model, tokenizer, TEXT)
+        assert explore(model.encoder, tokenizer, TEXT).kind == "similarity"
 
     def test_the_public_name(self):
         assert av.explore is explore

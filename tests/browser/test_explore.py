@@ -44,6 +44,19 @@ def look(changes=None):  # the weights of all heads, without the app
     return [record.weights[0].tolist() for record in seen]
 
 similar = av.explore(model.encoder, tokenizer, "the cat sat", other="a dog saw")
+
+from types import SimpleNamespace
+class Rate(torch.nn.Module):  # texts, by a single number that is not always finite
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.score = model.encoder, float("nan")
+
+    def forward(self, input_ids):
+        self.encoder(input_ids)
+        return SimpleNamespace(logits=torch.tensor([[self.score]]))
+
+rate = Rate()
+rated = av.explore(rate, tokenizer, "the cat")
 """
 STRANGE = ["<script>window.bad=1</script>", "<img/src=x>", "&lt;"]
 NOTHING = {"layer": 0, "head": 0, "query": None, "key": None}
@@ -129,7 +142,9 @@ def wait_for_says(notebook, app, view="view"):
 
 @pytest.fixture(scope="module")
 def notebook(run_cell):
-    return run_cell("app", f"{MODEL}\nfrom IPython.display import display\ndisplay(view, similar)")
+    return run_cell(
+        "app", f"{MODEL}\nfrom IPython.display import display\ndisplay(view, similar, rated)"
+    )
 
 
 @pytest.fixture
@@ -217,6 +232,37 @@ def test_two_texts_edited_one_right_after_the_other_are_both_read(notebook, pict
     wait_for_says(notebook, app, "similar")
     app.other.fill("")
     expect(app.rows_of()).to_have_count(1)
+
+
+def test_numbers_that_are_not_finite_are_said_in_words(
+    notebook, app, picture_of, tmp_path, open_page
+):
+    odd = App(notebook.page.locator(".attnviz-explore").nth(2), picture_of)
+    expect(odd.rows_of()).to_have_text("class 0nannan")
+    for text, number, said in [("a dog", "-inf", "−inf"), ("the mat", "inf", "inf")]:
+        notebook.run(f"rate.score = float({number!r})")
+        odd.text.fill(text)
+        labels_are(odd, text.split())
+        expect(odd.rows_of()).to_have_text(f"class 0{said}{said}")
+    file = tmp_path / "app.html"
+    assert notebook.run(f"rated.save({str(file)!r})") == ""
+    page = open_page(file)
+    saved = App(page.locator(".attnviz-explore"), picture_of)
+    expect(saved.rows_of()).to_have_text("class 0infinf")
+    labels_are(saved, ["the", "mat"])
+    assert page.problems == []
+
+
+def test_after_a_refusal_the_page_shows_what_stands(notebook, app):
+    keep = "layers = view._after; view._after = layers[0], layers[1][:1]"
+    assert notebook.run(keep) == ""  # Python knows of fewer layers than the page
+    app.grid.click(position=app.place(1, 1))
+    expect(app.head).to_have_text("layer 0, head 0")
+    expect(app.picture.title).to_have_text("layer 0, head 0: after")
+    assert notebook.python("view.selection") == NOTHING
+    assert notebook.run("view._after = layers") == ""
+    app.open(1, 1)
+    notebook.wait_for_python("view.selection['layer']", 1)
 
 
 def test_a_text_from_python_is_shown_also_in_the_field_that_has_the_focus(notebook, app):
