@@ -47,7 +47,7 @@ def replacing(path: str | os.PathLike, is_own: Callable[[Path], bool]) -> Iterat
     with _unfinished(target) as unfinished:
         try:
             yield unfinished
-            with unfinished.open("ab") as file:
+            with unfinished.open("r+b") as file:  # so that it outlasts a power cut
                 os.fsync(file.fileno())
         except Exception as error:
             if number := _full(error, unfinished):

@@ -261,9 +261,9 @@ class TestReplacing:
 
         def slowly():
             with files.replacing(tmp_path / "slow", lambda _: True) as unfinished:
+                unfinished.write_text("whole")
                 begun.set()
                 go_on.wait(10)
-                unfinished.write_text("whole")
 
         writer = Thread(target=slowly)
         writer.start()
