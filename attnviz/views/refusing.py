@@ -11,16 +11,16 @@ import traitlets
 _OF_ALL = {"layout", "tabbable", "tooltip", "_dom_classes", "_view_count"}  # of any widget's page
 
 
-class Refused(traitlets.TraitError, ValueError):
+class TraitValueError(traitlets.TraitError, ValueError):
     """A value that a widget cannot take. For a TraitError, traitlets puts back what stood before,
     also where several values are set at once; for a ValueError alone it would not."""
 
 
-class RefusedType(traitlets.TraitError, TypeError):
+class TraitTypeError(traitlets.TraitError, TypeError):
     """A value of a kind that a widget cannot take."""
 
 
-class Unreadable(Refused, RuntimeError):
+class TraitRuntimeError(TraitValueError, RuntimeError):
     """A value that fails where it is tried, as a text in its tokenizer."""
 
 
@@ -33,11 +33,11 @@ def validate(*names: str) -> Callable:
             try:
                 return check(widget, proposal)
             except TypeError as error:
-                raise RefusedType(str(error)) from error
+                raise TraitTypeError(str(error)) from None
             except ValueError as error:
-                raise Refused(str(error)) from error
+                raise TraitValueError(str(error)) from None
             except Exception as error:
-                raise Unreadable(str(error) or type(error).__name__) from error
+                raise TraitRuntimeError(str(error) or type(error).__name__) from error
 
         return traitlets.validate(*names)(refuse)
 
@@ -68,7 +68,7 @@ class RefusingWidget(anywidget.AnyWidget):
             raise
         except traitlets.TraitError as error:
             choice = isinstance(self.traits().get(name), traitlets.Enum)
-            raise (Refused if choice else RefusedType)(str(error)) from None
+            raise (TraitValueError if choice else TraitTypeError)(str(error)) from None
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         """Take what the page sends: all of it, or nothing if any of it is refused.
@@ -96,4 +96,4 @@ class RefusingWidget(anywidget.AnyWidget):
             with self._refusals(name):
                 self.traits()[name]._validate(self, value)
         elif name not in _OF_ALL:
-            raise Refused(f"the page cannot change {name}: only Python can")
+            raise TraitValueError(f"the page cannot change {name}: only Python can")
