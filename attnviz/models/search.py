@@ -19,7 +19,7 @@ def greedy_search(model: Transformer, source: Tensor, start: int, end: int, max_
     max_len: the most tokens after [start].
     Dropout is off meanwhile, also in a model that is being trained.
     Returns (batch, token) without [start], with [end] where it was reached, padded with 0.
-    Raises ValueError when max_len is not positive or longer than the model, or an id is not in it;
+    Raises ValueError when max_len is not positive or longer than the model, or an id is negative;
     TypeError for what are no whole numbers, and as the model does.
     """
     start, end, max_len = _checked(model, source, start, end, max_len)
@@ -122,9 +122,8 @@ def _checked(
 ) -> tuple[int, int, int]:
     check_tensor("source", source)
     check_values("source", source)
-    last = model.config.target_size - 1
     return (
-        check_whole("start", start, 0, last),
-        check_whole("end", end, 0, last),
+        check_whole("start", start, 0),
+        check_whole("end", end, 0),
         check_whole("max_len", max_len, 1, model.config.max_len),
     )
