@@ -114,8 +114,8 @@ def _check_utf8(place: str, line: str, file: str | Path) -> None:
     if "\0" in line or line.startswith(_UTF_16):
         code = "utf-16"
     raise ValueError(
-        f"{place}: must be text in UTF-8, got the byte 0x{byte:02x} behind "
-        f"{line[:wrong][-20:]!r}. If it is {code}, write it anew: from pathlib import Path; "
+        f"{place}: must be text in UTF-8, got the byte 0x{byte:02x} at place {wrong} of the line. "
+        f"If the file is in {code}, write it anew: from pathlib import Path; "
         f"Path('new').write_text(Path({str(file)!r}).read_text({code!r}), 'utf-8')"
     )
 

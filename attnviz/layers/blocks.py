@@ -47,6 +47,7 @@ class EncoderBlock(nn.Module):
         self.attention = MultiHeadAttention(
             d_model, n_heads, dropout=dropout, rotary=rotary, rotary_base=rotary_base
         )
+        d_model, dropout = self.attention.d_model, self.attention.dropout  # now Python's numbers
         self.attention_norm = nn.LayerNorm(d_model, eps)
         self.widen = nn.Linear(d_model, d_ff)
         self.narrow = nn.Linear(d_ff, d_model)
@@ -124,7 +125,9 @@ class DecoderBlock(EncoderBlock):
             rotary_base=rotary_base,
         )
         self.cross_attention = MultiHeadAttention(d_model, n_heads, dropout=dropout)
-        self.cross_attention_norm = nn.LayerNorm(d_model, eps)
+        self.cross_attention_norm = nn.LayerNorm(
+            self.attention.d_model, check_at_least_0("eps", eps)
+        )
 
     def forward(
         self,

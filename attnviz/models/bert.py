@@ -186,17 +186,16 @@ class BertEncoder(nn.Module):
                 f"input_ids has {input_ids.size(1)} tokens; this model has positions for at most "
                 f"{self.config.max_len}: shorten the text"
             )
+        if mask is not None:
+            check_bool("mask", mask, "bool, True for real tokens")
+        if token_type_ids is not None:
+            check_tensor("token_type_ids", token_type_ids)
         for name, tensor in [("mask", mask), ("token_type_ids", token_type_ids)]:
-            if tensor is None:
-                continue
-            check_tensor(name, tensor)
-            if tensor.shape != input_ids.shape:
+            if tensor is not None and tensor.shape != input_ids.shape:
                 raise ValueError(
                     f"{name} must have the shape of input_ids, {tuple(input_ids.shape)}, "
                     f"got {tuple(tensor.shape)}"
                 )
-        if mask is not None:
-            check_bool("mask", mask, "bool, True for real tokens")
         if token_type_ids is not None:
             if not self.config.n_types:
                 raise ValueError("token_type_ids cannot be given: this model has n_types=0")
