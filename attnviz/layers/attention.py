@@ -203,7 +203,7 @@ class MultiHeadAttention(nn.Module):
         self._check_tokens("x", x)
         if memory is not None:
             self._check_tokens("memory", memory)
-            if len(memory) != len(x):
+            if memory.size(0) != x.size(0):
                 raise ValueError(f"memory has batch size {len(memory)}, x has {len(x)}")
         if at is not None:
             if memory is not None:

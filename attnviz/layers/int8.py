@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attnviz.checks import check_kind
-from attnviz.tensors import check_floats, check_int64, extremes
+from attnviz.tensors import check_floats, check_int64, check_values, extremes
 
 _MOST = 127  # the largest number used: as far above zero as below
 
@@ -29,6 +29,7 @@ class Int8Linear(nn.Module):
         super().__init__()
         check_kind("linear", linear, nn.Linear)
         check_int64("exact", exact)
+        check_values("exact", exact)
         weight = linear.weight.detach().clone()  # (out, in)
         if weight.device.type != "cpu":
             raise ValueError(f"linear must be on the CPU, got one on {weight.device}")
