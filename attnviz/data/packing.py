@@ -6,7 +6,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from attnviz.checks import check_kind, check_whole
+from attnviz.data.reading import several_texts
 from attnviz.data.wordpiece import CLS, SEP
+from attnviz.tensors import check_tensor
 
 _AT_ONCE = 1000  # texts that are cut into pieces together
 
@@ -20,28 +23,41 @@ def pack(texts: Iterable[str], tokenizer: Tokenizer, length: int) -> Tensor:
     Returns (window, length) int64 without padding. A window may begin and end anywhere and hold
     several texts; what is left over at the end, less than a window, is dropped.
     Raises ValueError for a length below 2, a tokenizer without [CLS] or [SEP], or when the texts do
-    not fill a single window; TypeError for one text instead of several.
+    not fill a single window; TypeError for one text instead of several, or what are no texts.
     """
-    if isinstance(texts, str):
-        raise TypeError("texts must be several texts, such as a list, got one str")
-    if length < 2:
-        raise ValueError(f"length must be at least 2, got {length}")
-    cls, sep = (tokenizer.token_to_id(piece) for piece in (CLS, SEP))
-    if cls is None or sep is None:
+    texts, length = several_texts(texts), check_window(tokenizer, length)
+    pieces = pieces_of(texts, tokenizer)
+    windows = windows_of(pieces, tokenizer, length)
+    if not len(windows):
+        raise ValueError(
+            f"texts must fill at least one window of {length} pieces, got {len(texts)} texts with "
+            f"{len(pieces)} pieces"
+        )
+    return windows
+
+
+def check_window(tokenizer: Tokenizer, length: int) -> int:
+    """Return the length of a window, or raise for one below 2, or what is no tokenizer for it."""
+    check_kind("tokenizer", tokenizer, Tokenizer)
+    if None in (tokenizer.token_to_id(CLS), tokenizer.token_to_id(SEP)):
         raise ValueError(f"tokenizer must have the pieces {CLS} and {SEP}")
-    texts, parts = list(texts), []
+    return check_whole("length", length, 2)
+
+
+def pieces_of(texts: list[str], tokenizer: Tokenizer) -> Tensor:
+    """The pieces (n,) of all texts one behind the other, [SEP] after each."""
+    parts, sep = [], tokenizer.token_to_id(SEP)
     for start in range(0, len(texts), _AT_ONCE):
         some = tokenizer.encode_batch(texts[start : start + _AT_ONCE], add_special_tokens=False)
         parts += [torch.tensor([*text.ids, sep]) for text in some]
-    stream = torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
-    n = len(stream) // (length - 1)
-    if not n:
-        raise ValueError(
-            f"texts must fill at least one window of {length} pieces, got {len(parts)} texts with "
-            f"{len(stream)} pieces"
-        )
-    windows = stream[: n * (length - 1)].view(n, length - 1)
-    return torch.cat([torch.full((n, 1), cls), windows], 1)
+    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+
+
+def windows_of(pieces: Tensor, tokenizer: Tokenizer, length: int) -> Tensor:
+    """All windows that pieces fill, as from `pack`; there may be none."""
+    n = len(pieces) // (length - 1)
+    windows = pieces[: n * (length - 1)].view(n, length - 1)
+    return torch.cat([torch.full((n, 1), tokenizer.token_to_id(CLS)), windows], 1)
 
 
 def shuffled(rows: Tensor, batch_size: int, seed: int = 0) -> Callable[[int], Tensor]:
@@ -50,8 +66,11 @@ def shuffled(rows: Tensor, batch_size: int, seed: int = 0) -> Callable[[int], Te
     rows: (row, ...) of anything.   batch_size: rows of a batch, at most as many as there are.
     Returns the function: batch_of(0), batch_of(1) … It gives the same for the same step and seed,
     whoever asks, in whatever order.
-    Raises ValueError for a batch size that is not positive or larger than the number of rows.
+    Raises ValueError for a batch size that is not positive or larger than the number of rows;
+    TypeError for what is no tensor, or no whole number.
     """
+    check_tensor("rows", rows)
+    batch_size, seed = check_whole("batch_size", batch_size), check_whole("seed", seed)
     per_epoch = len(rows) // batch_size if batch_size > 0 else 0
     if not per_epoch:
         raise ValueError(

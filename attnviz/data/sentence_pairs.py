@@ -8,6 +8,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from attnviz.checks import check_whole
+from attnviz.data.reading import check_text, several_texts
 from attnviz.data.wordpiece import CLS, PAD, SEP
 
 _END_OF_SENTENCE = re.compile(r"""(?<=[.!?])["')]*\s+|\n+""")
@@ -39,11 +41,11 @@ def next_sentence_pairs(
     generator: decides; about half of the pairs are real.
     Returns all pairs in the order of the texts.
     Raises ValueError when there are no two texts to pair sentences from, a length below 5, or a
-    tokenizer without the special pieces; TypeError for one text instead of several.
+    tokenizer without the special pieces; TypeError for one text instead of several, or what are
+    no texts.
     Source: Devlin et al. 2019, section 3.1, with single sentences instead of longer spans.
     """
-    if isinstance(texts, str):
-        raise TypeError("texts must be several texts, such as a list, got one str")
+    texts, length = several_texts(texts), check_whole("length", length)
     if length < 5:
         raise ValueError(f"length must be at least 5, for [CLS] A [SEP] B [SEP], got {length}")
     special = [tokenizer.token_to_id(piece) for piece in (CLS, SEP, PAD)]
@@ -63,11 +65,15 @@ def next_sentence_pairs(
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of a text: what ends with . ! or ? before a space, or with a line."""
+    """The sentences of a text: what ends with . ! or ? before a space, or with a line.
+
+    Raises TypeError for what is no text.
+    """
+    check_text("text", text)
     return [sentence for sentence in _END_OF_SENTENCE.split(text) if sentence.strip()]
 
 
-def _sentences(texts: Iterable[str], tokenizer: Tokenizer) -> tuple[list[list[int]], Tensor]:
+def _sentences(texts: list[str], tokenizer: Tokenizer) -> tuple[list[list[int]], Tensor]:
     """The pieces of all sentences, and of which text each is."""
     split = [split_sentences(text) for text in texts]
     flat = [sentence for one in split for sentence in one]

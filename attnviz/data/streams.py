@@ -4,12 +4,16 @@ import zlib
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from attnviz.data.packing import pack
+from attnviz.checks import check_whole
+from attnviz.data.packing import check_window, pieces_of, windows_of
+from attnviz.data.reading import check_file, check_row, check_text, read_lines, read_rows
+from attnviz.extras import needed
 
 Texts = Callable[[], Iterator[str]]  # each call begins anew
 
@@ -17,43 +21,60 @@ _AT_ONCE = 2000  # texts that are packed and shuffled together
 
 
 def stream_texts(name: str | Path, split: str = "train", column: str = "text") -> Texts:
-    """Read texts one at a time, through Hugging Face `datasets`, however many there are.
+    """Read texts one at a time, however many there are.
 
-    name:   a text file with one text a line, a .json or .jsonl file with one object a line, or a
-            dataset of the hub, such as "allenai/c4".
+    name:   a .txt file with one text a line, a .json or .jsonl file with one object a line, or a
+            dataset of the Hugging Face hub, such as "allenai/c4", read through `datasets`.
     split:  which part of a dataset; a file has only "train".
     column: where the texts stand.
     Returns a function; each call of it gives the texts from the beginning.
-    Raises FileNotFoundError for a file that is not there; when called, ConnectionError for a
-    dataset that cannot be reached, KeyError for a missing column.
+    Raises FileNotFoundError for a file that is not there, ValueError for a file of another kind or
+    a split that it has not, ModuleNotFoundError where `datasets` is needed and missing; when
+    called, ConnectionError for a dataset that cannot be reached, KeyError for a missing column,
+    ValueError for a line that is no UTF-8, no object or no text.
     """
-    kind = {".txt": "text", ".json": "json", ".jsonl": "json"}.get(Path(name).suffix)
-    if kind and not Path(name).is_file():
-        raise FileNotFoundError(f"there is no file {name} with texts")
+    kind = Path(name).suffix.lower()
+    if kind not in (".txt", ".json", ".jsonl"):
+        if Path(name).is_file():
+            raise ValueError(f"name must be a .txt, .json or .jsonl file, got {name}")
+        needed("datasets", "pretraining")  # now, rather than when the first text is asked for
+        return lambda: _column(_rows_of_hub(str(name), split), column)
+    check_file(name)
+    check_split_of_file(split)
+    if kind == ".txt":
+        return lambda: (line for _, line in read_lines(name))
+    return lambda: _column(read_rows(name), column)
 
-    def texts() -> Iterator[str]:
-        from datasets import load_dataset
 
-        try:
-            if kind:
-                rows = load_dataset(kind, data_files=str(name), split="train", streaming=True)
-            else:
-                rows = load_dataset(str(name), split=split, streaming=True)
-            for row in rows:
-                if column not in row:
-                    raise KeyError(f"{name} has no column {column!r}, only {sorted(row)}")
-                yield row[column]
-        except (OSError, ValueError) as error:  # datasets raises many kinds of both
-            raise ConnectionError(f"cannot read {name!r}: {error}") from error
+def check_split_of_file(split: str) -> None:
+    """Raise ValueError for a part that a file has not."""
+    if split != "train":
+        raise ValueError(f"split must be 'train' for a file, which has no other, got {split!r}")
 
-    return texts
+
+def _column(rows: Iterator[tuple[str, dict[str, Any]]], column: str) -> Iterator[str]:
+    for place, row in rows:
+        check_row(place, row, {column: str}, "column")
+        yield row[column]
+
+
+def _rows_of_hub(name: str, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    datasets = needed("datasets", "pretraining")
+    try:
+        for number, row in enumerate(datasets.load_dataset(name, split=split, streaming=True), 1):
+            yield f"{name}, row {number}", row
+    except (OSError, ValueError) as error:  # datasets raises many kinds of both
+        raise ConnectionError(f"cannot read {name!r}: {error}") from error
 
 
 def apart(texts: Texts) -> tuple[Texts, Texts]:
-    """Divide texts into those to learn from and one in twenty to measure on, by a hash of each."""
+    """Divide texts into those to learn from and one in twenty to measure on, by a hash of each.
+
+    When they are read, raises TypeError for what is no text, ValueError for half characters in it.
+    """
 
     def is_held_out(text: str) -> bool:
-        return zlib.crc32(text.encode()) % 20 == 0
+        return zlib.crc32(check_text("each of texts", text).encode()) % 20 == 0
 
     return lambda: (t for t in texts() if not is_held_out(t)), lambda: filter(is_held_out, texts())
 
@@ -67,8 +88,10 @@ def streamed_batches(
     batch_size: windows of a batch.
     Windows are shuffled among those of 2,000 texts. The function gives the same for the same step,
     quickly for the last one and those after it, and for earlier ones by reading from the beginning.
-    Raises ValueError when called, when the texts do not fill a window.
+    Raises TypeError or ValueError for a length or batch size that is none; when called, TypeError
+    for what is no text, ValueError when the texts do not fill a window.
     """
+    length, batch_size = check_window(tokenizer, length), check_whole("batch_size", batch_size, 1)
     batches, last, batch = None, -1, None
 
     def batch_of(step: int) -> Tensor:
@@ -88,11 +111,11 @@ def _batches(
     generator = torch.Generator().manual_seed(seed)
     rest = torch.empty(0, length, dtype=torch.int64)
     while True:
-        found, some = False, iter(texts())
+        found = False
+        some = (check_text(f"text {i} of the stream", text) for i, text in enumerate(texts()))
         while chunk := list(islice(some, _AT_ONCE)):
-            try:
-                windows = pack(chunk, tokenizer, length)
-            except ValueError:  # the last few texts may be too short for a window
+            windows = windows_of(pieces_of(chunk, tokenizer), tokenizer, length)
+            if not len(windows):  # the last few texts may be too short for one
                 continue
             found = True
             windows = windows[torch.randperm(len(windows), generator=generator)]

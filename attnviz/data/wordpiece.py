@@ -18,9 +18,13 @@ from tokenizers import (
 )
 from tokenizers import __version__ as tokenizers_version
 
+from attnviz.checks import check_whole
+from attnviz.data.reading import several_texts
+
 PAD, UNKNOWN, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUES = "##"  # in front of a piece that does not begin a word
 _LETTERS = 200  # the most characters that are pieces of their own
+_LONGEST = 100  # characters of a word: of a longer one WordPiece makes [UNK]
 
 
 def train_wordpiece(texts: Iterable[str], vocab_size: int = 4000) -> Tokenizer:
@@ -33,15 +37,13 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int = 4000) -> Tokenizer:
     `encode` adds [CLS] in front and [SEP] behind. The vocabulary is kept in the cache folder under
     a hash of the texts and the size, so the second call with the same ones takes a moment.
     Raises ValueError when the texts hold no words, or vocab_size leaves no room for pieces;
-    TypeError for one text instead of several.
+    TypeError for one text instead of several, or what are no texts.
     Source: Schuster and Nakajima 2012; Devlin et al. 2019, section 3. The pieces are found by
     merging the most frequent pair, as in BPE (Sennrich et al. 2016), and applied longest first.
     """
-    if isinstance(texts, str):
-        raise TypeError("texts must be several texts, such as a list, got one str")
+    texts, vocab_size = several_texts(texts), check_whole("vocab_size", vocab_size)
     if vocab_size <= len(SPECIAL):
         raise ValueError(f"vocab_size must be more than {len(SPECIAL)}, got {vocab_size}")
-    texts = list(texts)
     file = cache_folder() / f"wordpiece-{_hash(texts, vocab_size)}.json"
     with suppress(Exception):  # not there, or damaged: learn it
         return Tokenizer.from_file(str(file))
@@ -60,12 +62,14 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int = 4000) -> Tokenizer:
 def wordpiece_tokenizer(pieces: Iterable[str]) -> Tokenizer:
     """The tokenizer of a vocabulary whose ids are the places of its pieces.
 
-    Raises ValueError when one of [PAD], [UNK], [CLS], [SEP] and [MASK] is missing.
+    Raises ValueError when one of [PAD], [UNK], [CLS], [SEP] and [MASK] is missing, TypeError for
+    what are no texts.
     """
-    ids = {piece: i for i, piece in enumerate(pieces)}
+    ids = {piece: i for i, piece in enumerate(several_texts(pieces, "pieces"))}
     if missing := [piece for piece in SPECIAL if piece not in ids]:
         raise ValueError(f"pieces must hold {', '.join(SPECIAL)}, but {missing[0]} is missing")
-    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=UNKNOWN))
+    model = models.WordPiece(ids, unk_token=UNKNOWN, max_input_chars_per_word=_LONGEST)
+    tokenizer = Tokenizer(model)
     tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -95,8 +99,23 @@ def _learn(texts: list[str], vocab_size: int) -> list[str]:
         special_tokens=[*SPECIAL, *letters, *(CONTINUES + c for c in inside)],
         show_progress=False,
     )
+    cut = tokenizer.pre_tokenizer
+    texts = [_without_long_words(text, cut) for text in texts]  # now: the training locks `cut`
     tokenizer.train_from_iterator((text.translate(rare) for text in texts), trainer)
     return sorted(set(tokenizer.get_vocab()) - set(SPECIAL))
+
+
+def _without_long_words(text: str, cut: pre_tokenizers.PreTokenizer) -> str:
+    """A text without the longest words: of no use, and learning takes time with their square."""
+    runs = text.split(" ")
+    if max(map(len, runs)) <= _LONGEST:
+        return text
+    words = (w for run in runs for w in ([run] if len(run) <= _LONGEST else _words(run, cut)))
+    return " ".join(word for word in words if len(word) <= _LONGEST)
+
+
+def _words(text: str, cut: pre_tokenizers.PreTokenizer) -> list[str]:
+    return [word for word, _ in cut.pre_tokenize_str(text)]
 
 
 def _joined(texts: list[str]) -> Iterable[str]:

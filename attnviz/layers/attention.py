@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnviz.checks import check_positive, check_rate, check_whole
 from attnviz.layers.masks import check_mask
 from attnviz.layers.positions import rotate
+from attnviz.tensors import check_floats, check_tensor, extremes
 
 
 def attention_weights(
@@ -20,8 +22,8 @@ def attention_weights(
            dimensions as query, each of the full size or 1.
     bias:  finite numbers added to the scores, such as `alibi`; broadcasts to them.
     Returns (..., n_queries, n_keys); every row sums to one, a row with nothing to see is zero.
-    Raises TypeError for a mask that is not bool or a bias that is, ValueError for shapes that do
-    not fit.
+    Raises TypeError for what are no tensors of floating-point numbers, a mask that is not bool or a
+    bias that is, ValueError for shapes that do not fit.
     Source: Vaswani et al. 2017, equation 1.
     """
     _check_query_and_key(query, key)
@@ -47,6 +49,7 @@ def scaled_dot_product_attention(
     Source: Vaswani et al. 2017, equation 1.
     """
     weights = attention_weights(query, key, mask)
+    check_floats("value", value)
     if value.shape[:-1] != key.shape[:-1]:
         raise ValueError(
             f"value must come with one vector for each key: expected {tuple(key.shape[:-1])} "
@@ -56,6 +59,8 @@ def scaled_dot_product_attention(
 
 
 def _check_query_and_key(query: Tensor, key: Tensor) -> None:
+    check_floats("query", query)
+    check_floats("key", key)
     if query.dim() < 2 or key.dim() != query.dim() or query.shape[:-2] != key.shape[:-2]:
         raise ValueError(
             "query (..., n_queries, d_k) and key (..., n_keys, d_k) must agree in their leading "
@@ -79,6 +84,7 @@ def _for_heads(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def _to_add(bias: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """A bias in the dtype of scores of this shape, with their last two dimensions, or an error."""
+    check_tensor("bias", bias)
     if bias.dtype == torch.bool:
         raise TypeError("bias must hold numbers to add to the scores, got torch.bool; give a mask")
     bias, shape = torch.atleast_2d(bias), tuple(shape)
@@ -117,12 +123,14 @@ def take(x: Tensor, at: Tensor) -> Tensor:
 
 
 def _check_places(at: Tensor, x: Tensor) -> None:
+    check_tensor("at", at)
     if at.dtype != torch.int64:
         raise TypeError(f"at must be int64, got {at.dtype}")
     if at.dim() != 2 or len(at) != len(x):
         raise ValueError(f"at must be (batch={len(x)}, n), got {tuple(at.shape)}")
-    if at.numel() and not 0 <= at.min() <= at.max() < x.size(1):
-        raise ValueError(f"at must be between 0 and {x.size(1) - 1}, got {at.min()} to {at.max()}")
+    low, high = extremes(at, x.size(1))
+    if low < 0 or high >= x.size(1):
+        raise ValueError(f"at must be between 0 and {x.size(1) - 1}, got {low} to {high}")
 
 
 class MultiHeadAttention(nn.Module):
@@ -133,8 +141,8 @@ class MultiHeadAttention(nn.Module):
     dropout: probability with which a weight is dropped in training, before it meets the values.
     rotary:  whether queries and keys are turned by their positions (see `rotate`).
     rotary_base: the longest wavelength, in 2π tokens.
-    Raises ValueError when n_heads does not divide d_model, dropout is not in [0, 1), or a head has
-    an odd width and rotary is set.
+    Raises ValueError when n_heads does not divide d_model, dropout is not in [0, 1), rotary_base is
+    not positive, or a head has an odd width and rotary is set; TypeError for what are no numbers.
     Source: Vaswani et al. 2017, section 3.2.2.
     """
 
@@ -149,19 +157,19 @@ class MultiHeadAttention(nn.Module):
         rotary_base: float = 10_000.0,
     ):
         super().__init__()
+        d_model, n_heads = check_whole("d_model", d_model), check_whole("n_heads", n_heads)
         if n_heads < 1 or d_model < 1 or d_model % n_heads:
             raise ValueError(
                 f"d_model must be a positive multiple of n_heads, got d_model={d_model} "
                 f"and n_heads={n_heads}"
             )
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
         if rotary and d_model // n_heads % 2:
             raise ValueError(
                 f"rotary needs heads of even width, got d_model={d_model} and n_heads={n_heads}"
             )
         self.d_model, self.n_heads = d_model, n_heads
-        self.dropout, self.rotary, self.rotary_base = dropout, rotary, rotary_base
+        self.dropout = check_rate("dropout", dropout)
+        self.rotary, self.rotary_base = rotary, check_positive("rotary_base", rotary_base)
         self.qkv_proj = nn.Linear(d_model, 3 * d_model, bias=bias)  # rows: query, key, value
         self.out_proj = nn.Linear(d_model, d_model, bias=bias)
         nn.init.xavier_uniform_(self.qkv_proj.weight)
@@ -195,7 +203,7 @@ class MultiHeadAttention(nn.Module):
         self._check_tokens("x", x)
         if memory is not None:
             self._check_tokens("memory", memory)
-            if len(memory) != len(x):
+            if memory.size(0) != x.size(0):
                 raise ValueError(f"memory has batch size {len(memory)}, x has {len(x)}")
         if at is not None:
             if memory is not None:
@@ -232,6 +240,7 @@ class MultiHeadAttention(nn.Module):
         return query, key, value
 
     def _check_tokens(self, name: str, tokens: Tensor) -> None:
+        check_floats(name, tokens)
         if tokens.dim() != 3 or tokens.size(-1) != self.d_model:
             raise ValueError(
                 f"{name} must be (batch, token, d_model={self.d_model}), got {tuple(tokens.shape)}"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnviz.checks import check_at_least_0, check_whole
 from attnviz.layers.attention import MultiHeadAttention, take
 
 Activation = Callable[[Tensor], Tensor]
@@ -20,7 +21,8 @@ class EncoderBlock(nn.Module):
     eps:     added to the variance in LayerNorm (BERT: 1e-12, torch: 1e-5).
     pre_norm: normalise what goes into each branch (pre-LN), instead of each sum (post-LN).
     rotary, rotary_base: whether positions turn queries and keys, as in `MultiHeadAttention`.
-    Raises ValueError as MultiHeadAttention does.
+    Raises ValueError or TypeError as MultiHeadAttention does, and for a d_ff below 1, an eps below
+    0 or an activation that is no function.
     Source: Vaswani et al. 2017, section 3.1; GELU and eps as in Devlin et al. 2019; pre-LN as in
     Xiong et al. 2020, figure 1.
     """
@@ -39,9 +41,13 @@ class EncoderBlock(nn.Module):
         rotary_base: float = 10_000.0,
     ):
         super().__init__()
+        d_ff, eps = check_whole("d_ff", d_ff, 1), check_at_least_0("eps", eps)
+        if not callable(activation):
+            raise TypeError(f"activation must be a function, got {activation!r}")
         self.attention = MultiHeadAttention(
             d_model, n_heads, dropout=dropout, rotary=rotary, rotary_base=rotary_base
         )
+        d_model, dropout = self.attention.d_model, self.attention.dropout  # now Python's numbers
         self.attention_norm = nn.LayerNorm(d_model, eps)
         self.widen = nn.Linear(d_model, d_ff)
         self.narrow = nn.Linear(d_ff, d_model)
@@ -119,7 +125,9 @@ class DecoderBlock(EncoderBlock):
             rotary_base=rotary_base,
         )
         self.cross_attention = MultiHeadAttention(d_model, n_heads, dropout=dropout)
-        self.cross_attention_norm = nn.LayerNorm(d_model, eps)
+        self.cross_attention_norm = nn.LayerNorm(
+            self.attention.d_model, check_at_least_0("eps", eps)
+        )
 
     def forward(
         self,

@@ -5,6 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attnviz.checks import check_kind
+from attnviz.tensors import check_floats, check_int64, check_values, extremes
+
 _MOST = 127  # the largest number used: as far above zero as below
 
 
@@ -17,16 +20,21 @@ class Int8Linear(nn.Module):
             leave the others only a few of the 255 steps.
     There is a scale for each row of weights and one for each token, found anew in each call. Fast
     only under `torch.compile`, which joins the rounding with the operations around it.
-    Raises ValueError for a layer that is not on the CPU, or columns that are not there.
+    Raises TypeError for what is no linear layer or no int64 tensor, ValueError for a layer that is
+    not on the CPU, or columns that are not there.
     Source: Dettmers et al. 2022, "LLM.int8()", section 3.
     """
 
     def __init__(self, linear: nn.Linear, exact: Tensor):
         super().__init__()
+        check_kind("linear", linear, nn.Linear)
+        check_int64("exact", exact)
+        check_values("exact", exact)
         weight = linear.weight.detach().clone()  # (out, in)
         if weight.device.type != "cpu":
             raise ValueError(f"linear must be on the CPU, got one on {weight.device}")
-        if exact.numel() and not 0 <= exact.min() <= exact.max() < weight.size(1):
+        low, high = extremes(exact, weight.size(1))
+        if low < 0 or high >= weight.size(1):
             raise ValueError(
                 f"exact must be columns 0 to {weight.size(1) - 1}, got {exact.tolist()}"
             )
@@ -46,6 +54,7 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., in) float32. Returns (..., out), without a gradient."""
+        check_floats("x", x)
         scale, rounded = _rounded(x * self.kept)  # by token
         product = torch._int_mm(rounded.flatten(0, -2), self.rounded)  # int32
         y = product.unflatten(0, x.shape[:-1]) * (scale[..., None] * self.scale)
@@ -58,10 +67,12 @@ class Int8Embedding(nn.Module):
     """Vectors in 8 bits, with a scale for each.
 
     embedding: what it stands for.
+    Raises TypeError for what is no embedding.
     """
 
     def __init__(self, embedding: nn.Embedding):
         super().__init__()
+        check_kind("embedding", embedding, nn.Embedding)
         scale, rounded = _rounded(embedding.weight.detach())
         self.register_buffer("scale", scale)
         self.register_buffer("rounded", rounded)

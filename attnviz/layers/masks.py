@@ -1,10 +1,12 @@
 """Attention masks: bool tensors, True where a query may attend to a key."""
 
-import operator
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from attnviz.checks import check_whole
+from attnviz.tensors import check_bool, check_values
 
 
 def padding_mask(lengths: Sequence[int] | Tensor, n_keys: int | None = None) -> Tensor:
@@ -14,16 +16,20 @@ def padding_mask(lengths: Sequence[int] | Tensor, n_keys: int | None = None) -> 
     n_keys:  padded length; the longest of the lengths when not given.
     Returns (batch, 1, n_keys) bool; the 1 stands for every query.
     Raises ValueError for lengths that are negative, longer than n_keys or not a list of numbers,
-    TypeError for an n_keys that is no whole number.
+    TypeError for an n_keys that is no whole number or lengths that are no numbers at all.
     """
-    lengths = torch.as_tensor(lengths)
+    try:
+        lengths = torch.as_tensor(lengths)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"lengths must be a list of whole numbers: {error}") from error
     if lengths.dim() != 1 or lengths.is_floating_point() or lengths.dtype == torch.bool:
         raise ValueError(
             "lengths must be a list of whole numbers, one for each sequence, "
             f"got shape {tuple(lengths.shape)} of {lengths.dtype}"
         )
+    check_values("lengths", lengths)
     longest = int(lengths.max()) if len(lengths) else 0
-    n_keys = longest if n_keys is None else operator.index(n_keys)
+    n_keys = longest if n_keys is None else check_whole("n_keys", n_keys)
     if longest > n_keys or (len(lengths) and int(lengths.min()) < 0):
         raise ValueError(f"lengths must be between 0 and n_keys={n_keys}, got {lengths.tolist()}")
     positions = torch.arange(n_keys, device=lengths.device)
@@ -40,9 +46,11 @@ def causal_mask(
                are the last tokens of the sequence, as in decoding with a cache.
     device:    where the mask is needed; the CPU when not given.
     Returns (n_queries, n_keys) bool.
-    Raises ValueError with fewer keys than queries, whose first rows could see nothing.
+    Raises ValueError with fewer keys than queries, whose first rows could see nothing; TypeError
+    for what are no whole numbers.
     """
-    n_keys = n_queries if n_keys is None else n_keys
+    n_queries = check_whole("n_queries", n_queries)
+    n_keys = n_queries if n_keys is None else check_whole("n_keys", n_keys)
     if not 0 <= n_queries <= n_keys:
         raise ValueError(
             f"n_keys must be at least n_queries, got n_queries={n_queries}, n_keys={n_keys}"
@@ -88,6 +96,4 @@ def check_mask(mask: Tensor, shape: Sequence[int]) -> None:
 
 
 def _check_is_bool(mask: Tensor) -> None:
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"mask must be a bool tensor, True where a query may attend, got {got}")
+    check_bool("mask", mask, "a bool tensor, True where a query may attend")

@@ -5,6 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnviz.checks import check_positive, check_whole
+from attnviz.tensors import check_floats, check_tensor
+
 
 def sinusoidal_positions(n: int, d_model: int) -> Tensor:
     """A fixed vector for each position, to be added to the token vectors.
@@ -13,9 +16,11 @@ def sinusoidal_positions(n: int, d_model: int) -> Tensor:
     Returns (n, d_model) float32: sines at the even places and cosines at the odd ones, of
     wavelengths from 2π to 10,000 · 2π. Moving on by k positions turns each sine–cosine pair by an
     angle that depends on k alone.
-    Raises ValueError for an odd or non-positive width, or a negative n.
+    Raises ValueError for an odd or non-positive width, or a negative n; TypeError for what are no
+    whole numbers.
     Source: Vaswani et al. 2017, section 3.5.
     """
+    n, d_model = check_whole("n", n), check_whole("d_model", d_model)
     _check_even("d_model", d_model)
     if n < 0:
         raise ValueError(f"n must not be negative, got {n}")
@@ -32,21 +37,34 @@ def rotate(x: Tensor, positions: Tensor | None = None, base: float = 10_000.0) -
     base:      wavelengths run from 2π to base · 2π tokens.
     Returns x turned, of the same shape and dtype; lengths do not change, and the dot product of a
     turned query and a turned key depends on their distance alone.
-    Raises ValueError for an odd d_k or positions that do not fit the tokens.
+    Raises TypeError for what are no floating-point numbers, or positions that are no numbers;
+    ValueError for an odd d_k, positions that do not fit the tokens, or a base that is not positive.
     Source: Su et al. 2021, "RoFormer", section 3.4.2; pairing as in Llama.
     """
+    check_floats("x", x)
+    if x.dim() < 2:
+        raise ValueError(f"x must be (..., token, d_k), got {tuple(x.shape)}")
+    base = check_positive("base", base)
     d_k, n = x.size(-1), x.size(-2)
     _check_even("d_k (the last dimension of x)", d_k)
     if positions is None:
         positions = torch.arange(n, device=x.device)
-    elif not _broadcasts(positions.shape, x.shape[:-1]):
-        raise ValueError(
-            f"positions must be ({n},), one a token, or broadcast to {tuple(x.shape[:-1])}, "
-            f"got {tuple(positions.shape)}"
-        )
+    else:
+        _check_positions(positions, x)
     angles = positions[..., None] * _frequencies(d_k, base).to(x.device)  # (..., token, d_k / 2)
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     return _Turned.apply(x, torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
+
+
+def _check_positions(positions: Tensor, x: Tensor) -> None:
+    check_tensor("positions", positions)
+    if positions.dtype == torch.bool or positions.is_complex():
+        raise TypeError(f"positions must hold numbers, got {positions.dtype}")
+    if not _broadcasts(positions.shape, x.shape[:-1]):
+        raise ValueError(
+            f"positions must be ({x.size(-2)},), one a token, or broadcast to "
+            f"{tuple(x.shape[:-1])}, got {tuple(positions.shape)}"
+        )
 
 
 class _Turned(torch.autograd.Function):
@@ -75,13 +93,13 @@ def alibi(n_heads: int, n_queries: int, n_keys: int | None = None) -> Tensor:
     n_queries: number of queries.
     n_keys:    number of keys, n_queries when not given; with more, the queries are the last.
     Returns (n_heads, n_queries, n_keys) float32, to be added to the scores; zero on the diagonal.
-    Raises ValueError when n_heads is not positive, or there are fewer keys than queries.
+    Raises ValueError when n_heads is not positive, or there are fewer keys than queries; TypeError
+    for what are no whole numbers.
     Source: Press et al. 2022, "Train Short, Test Long", section 3; for attention in both directions
     the distance is taken without its sign.
     """
-    if n_heads < 1:
-        raise ValueError(f"n_heads must be at least 1, got {n_heads}")
-    n_keys = n_queries if n_keys is None else n_keys
+    n_heads, n_queries = check_whole("n_heads", n_heads, 1), check_whole("n_queries", n_queries)
+    n_keys = n_queries if n_keys is None else check_whole("n_keys", n_keys)
     if not 0 <= n_queries <= n_keys:
         raise ValueError(
             f"n_keys must be at least n_queries, got n_queries={n_queries}, n_keys={n_keys}"

@@ -1,12 +1,22 @@
 """BERT's encoder, as of 2018 or with what was found since."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from attnviz.checks import (
+    check_at_least_0,
+    check_fields,
+    check_kind,
+    check_positive,
+    check_rate,
+    check_whole,
+)
 from attnviz.layers import EncoderBlock, MultiHeadAttention, rotate
+from attnviz.tensors import check_batch, check_bool, check_ids, check_tensor
 
 _NEARBY = (-1, 1, -2, 2)  # tokens from the query, for the first heads
 _SHARPNESS = 2.0  # of these heads at first: most of the weight on three tokens
@@ -17,6 +27,8 @@ class BertConfig:
     """The sizes and the kind of a BERT; the defaults are BERT-base (Devlin et al. 2019, section 3).
 
     The last eight choose what was found since; see `modern`.
+    Raises ValueError for sizes that are not positive or rates that are none, TypeError for what are
+    no numbers.
     """
 
     vocab_size: int = 30_522
@@ -38,11 +50,13 @@ class BertConfig:
     next_sentence: bool = True  # a head that says whether sentence B follows A
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "d_model", "n_layers", "n_heads", "d_ff", "max_len"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.n_types < 0:
-            raise ValueError(f"n_types must be at least 0, got {self.n_types}")
+        sizes = ("vocab_size", "d_model", "n_layers", "n_heads", "d_ff", "max_len")
+        check_fields(self, sizes, partial(check_whole, least=1))
+        check_fields(self, ["n_types"], partial(check_whole, least=0))
+        check_fields(self, ["dropout"], check_rate)
+        check_fields(self, ["eps"], check_at_least_0)
+        scales = ["rotary_base"] if self.init_scale is None else ["rotary_base", "init_scale"]
+        check_fields(self, scales, check_positive)
         if self.nearby_heads and not self.rotary:
             raise ValueError("nearby_heads needs rotary positions, got rotary=False")
 
@@ -85,11 +99,13 @@ class BertEncoder(nn.Module):
     """Token, position and sentence vectors, summed and normalised, then a stack of encoder blocks.
 
     config: the sizes.
+    Raises TypeError for another config, ValueError for a width that the heads do not divide.
     Source: Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers", section 3.
     """
 
     def __init__(self, config: BertConfig):
         super().__init__()
+        check_kind("config", config, BertConfig)
         self.config = config
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.position_embedding = self.type_embedding = self.final_norm = None
@@ -163,22 +179,23 @@ class BertEncoder(nn.Module):
         return self.dropout(self.embedding_norm(x))  # (batch, token, d_model)
 
     def _check(self, input_ids: Tensor, mask: Tensor | None, token_type_ids: Tensor | None) -> None:
+        check_batch("input_ids", input_ids)
         check_ids("input_ids", input_ids, "vocab_size", self.config.vocab_size)
-        if input_ids.dim() != 2:
-            raise ValueError(f"input_ids must be (batch, token), got {tuple(input_ids.shape)}")
         if input_ids.size(1) > self.config.max_len:
             raise ValueError(
                 f"input_ids has {input_ids.size(1)} tokens; this model has positions for at most "
                 f"{self.config.max_len}: shorten the text"
             )
+        if mask is not None:
+            check_bool("mask", mask, "bool, True for real tokens")
+        if token_type_ids is not None:
+            check_tensor("token_type_ids", token_type_ids)
         for name, tensor in [("mask", mask), ("token_type_ids", token_type_ids)]:
             if tensor is not None and tensor.shape != input_ids.shape:
                 raise ValueError(
                     f"{name} must have the shape of input_ids, {tuple(input_ids.shape)}, "
                     f"got {tuple(tensor.shape)}"
                 )
-        if mask is not None and mask.dtype != torch.bool:
-            raise TypeError(f"mask must be bool, True for real tokens, got {mask.dtype}")
         if token_type_ids is not None:
             if not self.config.n_types:
                 raise ValueError("token_type_ids cannot be given: this model has n_types=0")
@@ -209,17 +226,3 @@ def look_nearby(attention: MultiHeadAttention) -> None:
     query.zero_()[: len(_NEARBY), : query.size(1) // 2] = _SHARPNESS
     for head, distance in enumerate(_NEARBY[: attention.n_heads]):
         key[head] = rotate(query[head][None], torch.tensor([-distance]), attention.rotary_base)[0]
-
-
-def check_ids(name: str, ids: Tensor, size_name: str, size: int) -> None:
-    """An error that says what is wrong, unless ids are whole numbers from 0 to size - 1."""
-    if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
-        got = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
-        raise TypeError(f"{name} must be an int64 tensor, got {got}")
-    if torch.compiler.is_compiling() or not ids.numel():  # a graph in the making has no values yet
-        return
-    low, high = (int(x) for x in ids.aminmax())
-    if low < 0 or high >= size:
-        raise ValueError(
-            f"{name} must be between 0 and {size_name} - 1 = {size - 1}, got {low} to {high}"
-        )

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnviz.checks import check_kind, check_whole
 from attnviz.models.bert import BertConfig, BertEncoder, initialise
+from attnviz.tensors import check_batch, check_bool, check_floats, check_int64, check_values
 
 IGNORED = -100  # the label of what is not asked for
 _IN_PARTS = nn.LinearCrossEntropyOptions(batch_chunk_size=512)  # the fastest of 64 to 1,024 on CPUs
@@ -37,8 +39,8 @@ class BertForPreTraining(nn.Module):
 
     def __init__(self, config: BertConfig):
         super().__init__()
-        self.config = config
         self.encoder = BertEncoder(config)
+        self.config = config
         self.transform = self.pooler = self.next_sentence = None
         if config.head_transform:
             self.transform = nn.Sequential(
@@ -112,6 +114,7 @@ class BertForPreTraining(nn.Module):
         next_labels: Tensor | None,
         need_logits: bool,
     ) -> None:
+        check_batch("input_ids", input_ids)
         if labels is None and not need_logits:
             raise ValueError("need_logits=False leaves only the loss, which needs labels: got None")
         if labels is not None:
@@ -140,11 +143,10 @@ def _places(labels: Tensor, *, first_too: bool) -> tuple[Tensor, Tensor]:
 
 
 def _check_labels(name: str, labels: Tensor, shape: tuple[int, ...], n: int) -> None:
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
-        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"{name} must be an int64 tensor, got {got}")
+    check_int64(name, labels)
     if labels.shape != shape:
         raise ValueError(f"{name} must be {tuple(shape)}, got {tuple(labels.shape)}")
+    check_values(name, labels)
     asked = labels[labels != IGNORED]
     if not asked.numel():
         raise ValueError(f"{name} must ask for something, but all are {IGNORED}")
@@ -169,12 +171,13 @@ class BertForSequenceClassification(nn.Module):
     n_labels: how many labels there are.
     pooling:  what the label is read off: "first", the state of [CLS] through a dense layer and
               tanh, or "mean", the mean state of all real tokens.
-    Raises ValueError for another pooling, or fewer than two labels.
+    Raises ValueError for another pooling, or fewer than two labels; TypeError for another encoder.
     Source: Devlin et al. 2019, section 4.1; the mean as in Reimers and Gurevych 2019, section 3.
     """
 
     def __init__(self, encoder: BertEncoder, n_labels: int, pooling: str = "first"):
         super().__init__()
+        _check_encoder(encoder)
         if pooling not in ("first", "mean"):
             raise ValueError(f"pooling must be 'first' or 'mean', got {pooling!r}")
         config = encoder.config
@@ -196,6 +199,7 @@ class BertForSequenceClassification(nn.Module):
 
         Returns logits (batch, label) and the mean cross-entropy.
         """
+        check_batch("input_ids", input_ids)
         n_labels = self.classifier.out_features
         if labels is not None:
             _check_labels("labels", labels, input_ids.shape[:1], n_labels)
@@ -211,10 +215,7 @@ class BertForSequenceClassification(nn.Module):
 
 def check_mean_classifier(model: BertForSequenceClassification) -> None:
     """An error, unless it is a classifier with mean pooling on the CPU."""
-    if not isinstance(model, BertForSequenceClassification):
-        raise TypeError(
-            f"model must be a BertForSequenceClassification, got {type(model).__name__}"
-        )
+    check_kind("model", model, BertForSequenceClassification)
     if model.pooler is not None:
         raise ValueError("model must have pooling='mean', got pooling='first'")
     where = next(model.parameters()).device
@@ -227,12 +228,13 @@ class BertForTokenClassification(nn.Module):
 
     encoder:  the BERT that reads the text; it is trained along, as it is no copy.
     n_labels: how many labels there are.
-    Raises ValueError for fewer than two labels.
+    Raises ValueError for fewer than two labels, TypeError for another encoder.
     Source: Devlin et al. 2019, section 5.3.
     """
 
     def __init__(self, encoder: BertEncoder, n_labels: int):
         super().__init__()
+        _check_encoder(encoder)
         self.encoder = encoder
         self.dropout = nn.Dropout(encoder.config.dropout)
         self.classifier = _classifier(encoder.config, n_labels)
@@ -250,6 +252,7 @@ class BertForTokenClassification(nn.Module):
                 of a word.
         Returns logits (batch, token, label) and the mean cross-entropy of what is asked for.
         """
+        check_batch("input_ids", input_ids)
         if labels is not None:
             _check_labels("labels", labels, input_ids.shape, self.classifier.out_features)
         hidden = self.encoder(input_ids, mask, token_type_ids).last_hidden_state
@@ -263,11 +266,13 @@ class BertForQuestionAnswering(nn.Module):
 
     encoder: the BERT that reads [CLS] question [SEP] text [SEP]; it is trained along, as it is no
              copy.
+    Raises TypeError for another encoder.
     Source: Devlin et al. 2019, section 4.2.
     """
 
     def __init__(self, encoder: BertEncoder):
         super().__init__()
+        _check_encoder(encoder)
         self.encoder = encoder
         self.span = _classifier(encoder.config, 2)
 
@@ -284,6 +289,7 @@ class BertForQuestionAnswering(nn.Module):
         Returns logits (batch, token, 2), that the answer begins or ends at a token, with the least
         possible number at padding; and the mean cross-entropy of both.
         """
+        check_batch("input_ids", input_ids)
         if labels is not None:
             _check_labels("labels", labels, (len(input_ids), 2), input_ids.size(1))
         logits = self.span(self.encoder(input_ids, mask, token_type_ids).last_hidden_state)
@@ -296,16 +302,22 @@ def mean_over(hidden: Tensor, mask: Tensor | None) -> Tensor:
     """The mean state of the real tokens: (batch, token, d_model) to (batch, d_model).
 
     mask: (batch, token) bool, True for real tokens. A text without any gives zeros.
+    Raises TypeError for other kinds of tensors.
     """
+    check_floats("hidden", hidden)
     if mask is None:
         return hidden.mean(1)
+    check_bool("mask", mask, "bool, True for real tokens")
     real = mask[..., None].to(hidden.dtype)
     return (hidden * real).sum(1) / real.sum(1).clamp(min=1)
 
 
+def _check_encoder(encoder: object) -> None:
+    if not isinstance(getattr(encoder, "config", None), BertConfig):  # a compiled one has it, too
+        raise TypeError(f"encoder must be a BertEncoder, got {type(encoder).__name__}")
+
+
 def _classifier(config: BertConfig, n_labels: int) -> nn.Linear:
-    if n_labels < 2:
-        raise ValueError(f"n_labels must be at least 2, got {n_labels}")
-    layer = nn.Linear(config.d_model, n_labels)
+    layer = nn.Linear(config.d_model, check_whole("n_labels", n_labels, 2))
     initialise(layer, config)
     return layer

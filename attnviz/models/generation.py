@@ -6,8 +6,10 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor
 
+from attnviz.checks import check_number, check_whole
 from attnviz.evaluating import evaluating
 from attnviz.models.gpt import GPT
+from attnviz.tensors import check_batch, check_bool, check_floats, check_values
 
 
 def next_probabilities(
@@ -22,10 +24,12 @@ def next_probabilities(
     top_p:       of these, only the likeliest ones that together reach this probability (the
                  likeliest one always); 1: all.
     Returns (..., vocab), summing to one.
-    Raises ValueError for a temperature below 0, a top_k below 1, or a top_p not in (0, 1].
+    Raises ValueError for a temperature below 0, a top_k below 1, or a top_p not in (0, 1], and
+    TypeError for what are no numbers.
     Source: top-k: Fan et al. 2018, section 5.4; top-p: Holtzman et al. 2020, section 3.1.
     """
-    _check(temperature, top_k, top_p)
+    check_floats("logits", logits)
+    temperature, top_k, top_p = _checked(temperature, top_k, top_p)
     if temperature == 0:
         return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
     logits = logits / temperature
@@ -66,15 +70,20 @@ def generate(
     generator: for drawing; torch's own when not given.
     Dropout is off meanwhile. Returns (batch, token + n_new).
     Raises ValueError when prompt and n_new together are longer than the model, when a prompt is all
-    padding, and as the model and `next_probabilities` do.
+    padding, and ValueError or TypeError as the model and `next_probabilities` do.
     """
-    _check(temperature, top_k, top_p)
+    check_batch("input_ids", input_ids)
+    check_values("input_ids", input_ids)
+    n_new = check_whole("n_new", n_new)
+    temperature, top_k, top_p = _checked(temperature, top_k, top_p)
     n = input_ids.size(-1) + n_new
     if n_new < 0 or n > model.config.max_len:
         raise ValueError(
             f"prompt and n_new must be at most max_len={model.config.max_len} tokens together, "
             f"got {input_ids.size(-1)} + {n_new}"
         )
+    if mask is not None:
+        check_bool("mask", mask, "bool, True for real tokens")
     if mask is not None and not mask.any(-1).all():
         raise ValueError(
             "mask must leave each prompt a real token, but row "
@@ -111,10 +120,11 @@ def _columns_first(model: GPT) -> Iterator[None]:
             p.data = data
 
 
-def _check(temperature: float, top_k: int | None, top_p: float) -> None:
-    if temperature < 0:
-        raise ValueError(f"temperature must be at least 0, got {temperature}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be at least 1, got {top_k}")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")
+def _checked(
+    temperature: float, top_k: int | None, top_p: float
+) -> tuple[float, int | None, float]:
+    return (
+        check_number("temperature", temperature, "at least 0", lambda t: t >= 0),
+        None if top_k is None else check_whole("top_k", top_k, 1),
+        check_number("top_p", top_p, "above 0 and at most 1", lambda p: 0 < p <= 1),
+    )

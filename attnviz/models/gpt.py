@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnviz.checks import check_fields, check_kind, check_rate, check_whole
 from attnviz.layers import EncoderBlock, MultiHeadAttention, attention_weights, causal_mask
-from attnviz.models.bert import check_ids
+from attnviz.tensors import check_batch, check_bool, check_ids, check_int64
 
 _gelu = partial(F.gelu, approximate="tanh")  # as GPT-2 has it
 
@@ -19,7 +20,8 @@ class GPTConfig:
     """The sizes of a GPT; the defaults are the smallest GPT-2 (Radford et al. 2019).
 
     max_len: the most tokens of a text, prompt and continuation together.
-    Raises ValueError for sizes that are not positive.
+    Raises ValueError for sizes that are not positive or a dropout that is not in [0, 1), TypeError
+    for what are no numbers.
     """
 
     vocab_size: int = 50_257
@@ -31,9 +33,9 @@ class GPTConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "d_model", "n_layers", "n_heads", "d_ff", "max_len"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        sizes = ("vocab_size", "d_model", "n_layers", "n_heads", "d_ff", "max_len")
+        check_fields(self, sizes, partial(check_whole, least=1))
+        check_fields(self, ["dropout"], check_rate)
 
 
 class KeyValueCache:
@@ -123,11 +125,13 @@ class GPT(nn.Module):
     """Token and position vectors, pre-LN blocks under a causal mask, logits by the token vectors.
 
     config: the sizes.
+    Raises TypeError for another config, ValueError for a width that the heads do not divide.
     Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3.
     """
 
     def __init__(self, config: GPTConfig):
         super().__init__()
+        check_kind("config", config, GPTConfig)
         self.config = config
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.position_embedding = nn.Embedding(config.max_len, config.d_model)
@@ -144,7 +148,11 @@ class GPT(nn.Module):
                 nn.init.normal_(branch.weight, std=0.02 / (2 * config.n_layers) ** 0.5)
 
     def new_caches(self, batch: int) -> list[KeyValueCache]:
-        """An empty cache for each layer, for a batch of this many texts."""
+        """An empty cache for each layer, for a batch of this many texts.
+
+        Raises TypeError for what is no whole number, ValueError for one below 0.
+        """
+        batch = check_whole("batch", batch, 0)
         return [KeyValueCache(batch, self.config.max_len, block.attention) for block in self.blocks]
 
     def forward(
@@ -191,7 +199,8 @@ class GPT(nn.Module):
     def _check(
         self, input_ids: Tensor, mask: Tensor | None, labels: Tensor | None, past: int
     ) -> None:
-        if input_ids.dim() != 2 or not input_ids.numel():
+        check_batch("input_ids", input_ids)
+        if not input_ids.numel():
             raise ValueError(
                 "input_ids must be (batch, token) with at least one token, "
                 f"got {tuple(input_ids.shape)}"
@@ -203,18 +212,23 @@ class GPT(nn.Module):
                 f"this model has positions for at most {self.config.max_len} tokens, got {n}: "
                 "shorten the text"
             )
-        if mask is not None and mask.dtype != torch.bool:
-            raise TypeError(f"mask must be bool, True for real tokens, got {mask.dtype}")
-        if mask is not None and mask.shape != (len(input_ids), n):
-            raise ValueError(
-                f"mask must be {(len(input_ids), n)}, one for each token, got {tuple(mask.shape)}"
-            )
-        if mask is not None and bool((mask[:, :-1] & ~mask[:, 1:]).any()):
-            raise ValueError("mask must have its padding (False) in front of the real tokens")
-        if labels is not None and labels.shape != input_ids.shape:
-            raise ValueError(
-                f"labels must be {tuple(input_ids.shape)}, as input_ids, got {tuple(labels.shape)}"
-            )
+        if mask is not None:
+            _check_mask(mask, (len(input_ids), n))
+        if labels is not None:
+            check_int64("labels", labels)
+            if labels.shape != input_ids.shape:
+                raise ValueError(
+                    f"labels must be {tuple(input_ids.shape)}, as input_ids, "
+                    f"got {tuple(labels.shape)}"
+                )
+
+
+def _check_mask(mask: Tensor, shape: tuple[int, int]) -> None:
+    check_bool("mask", mask, "bool, True for real tokens")
+    if mask.shape != shape:
+        raise ValueError(f"mask must be {shape}, one for each token, got {tuple(mask.shape)}")
+    if not mask.is_meta and bool((mask[:, :-1] & ~mask[:, 1:]).any()):
+        raise ValueError("mask must have its padding (False) in front of the real tokens")
 
 
 def _allowed(n: int, past: int, mask: Tensor | None, device: torch.device) -> Tensor | None:

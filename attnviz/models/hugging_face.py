@@ -117,7 +117,7 @@ def _minilm_folder() -> Path:
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The settings and the weights of a folder, under the names that Hugging Face uses today."""
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    settings = _settings(folder / "config.json")
     if (folder / "model.safetensors").exists():
         state = load_file(folder / "model.safetensors")
     elif (folder / "pytorch_model.bin").exists():
@@ -134,13 +134,26 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return settings, renamed
 
 
+def _settings(file: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{file} must be a JSON object in UTF-8: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{file} must be a JSON object, got {settings!r}")
+    return settings
+
+
 def _config(settings: dict[str, Any], **choices: Any) -> BertConfig:
     if (kind := settings.get("model_type", "bert")) != "bert":
         raise ValueError(f"config.json must be of a BERT, got model_type {kind!r}")
     if (activation := settings.get("hidden_act", "gelu")) != "gelu":
         raise ValueError(f"only BERTs with an exact GELU can be read, got {activation!r}")
     sizes = {ours: settings[theirs] for ours, theirs in _SIZES.items() if theirs in settings}
-    return BertConfig(**sizes, **choices)
+    try:
+        return BertConfig(**sizes, **choices)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"config.json must be of a BERT: {error}") from error
 
 
 def encoder_weights(state: dict[str, Tensor], n_layers: int) -> dict[str, Tensor]:

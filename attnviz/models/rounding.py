@@ -6,8 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from attnviz.checks import check_whole
 from attnviz.layers.int8 import Int8Embedding, Int8Linear
 from attnviz.models.bert_tasks import BertForSequenceClassification, check_mean_classifier
+from attnviz.tensors import check_batch, check_bool
 
 
 @torch.no_grad()
@@ -22,13 +24,14 @@ def to_int8(
     exact: so many of these columns stay in float32.
     Returns the copy; the token vectors, too, have 8 bits in it. It saves time under `torch.compile`
     alone, and a file of its `state_dict` has about a quarter of the size.
-    Raises TypeError for another model, ValueError for one that pools the first token or is not on
-    the CPU, or a number of columns below 0.
+    Raises TypeError for another model or other kinds of tensors, ValueError for one that pools the
+    first token or is not on the CPU, or a number of columns below 0.
     Source: Dettmers et al. 2022, "LLM.int8()", section 3.
     """
     check_mean_classifier(model)
-    if exact < 0:
-        raise ValueError(f"exact must be at least 0, got {exact}")
+    check_batch("input_ids", input_ids)
+    check_bool("mask", mask, "bool, True for real tokens")
+    exact = check_whole("exact", exact, 0)
     model = copy.deepcopy(model).eval()
     linear = {
         name: layer

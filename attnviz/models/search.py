@@ -1,10 +1,14 @@
 """Finding a good target, one token after the other: greedily, or with a beam of candidates."""
 
+import math
+
 import torch
 from torch import Tensor
 
+from attnviz.checks import check_number, check_whole
 from attnviz.evaluating import evaluating
 from attnviz.models.transformer import PAD, Transformer
+from attnviz.tensors import check_tensor, check_values
 
 
 @torch.no_grad()
@@ -15,9 +19,10 @@ def greedy_search(model: Transformer, source: Tensor, start: int, end: int, max_
     max_len: the most tokens after [start].
     Dropout is off meanwhile, also in a model that is being trained.
     Returns (batch, token) without [start], with [end] where it was reached, padded with 0.
-    Raises ValueError when max_len is not positive or longer than the model.
+    Raises ValueError when max_len is not positive or longer than the model, or an id is negative;
+    TypeError for what are no whole numbers, and as the model does.
     """
-    _check_length(model, max_len)
+    start, end, max_len = _checked(model, source, start, end, max_len)
     with evaluating(model):
         memory, mask = model.encode(source)
         target = torch.full((len(source), 1), start, device=source.device)
@@ -50,11 +55,12 @@ def beam_search(
              otherwise short ones win (Wu et al. 2016, equation 14).
     Returns at most width targets (ids with [end], without [start]) with their scores, best first;
     one that did not end within max_len is only among them when too few did.
-    Raises ValueError when width or max_len is not positive, or there is more than one source.
+    Raises ValueError when width or max_len is not positive, or there is more than one source, and
+    as `greedy_search`.
     """
-    _check_length(model, max_len)
-    if width < 1:
-        raise ValueError(f"width must be at least 1, got {width}")
+    start, end, max_len = _checked(model, source, start, end, max_len)
+    width = check_whole("width", width, 1)
+    length_penalty = check_number("length_penalty", length_penalty, "finite", math.isfinite)
     source = source[None] if source.dim() == 1 else source
     if len(source) != 1:
         raise ValueError(f"beam search takes one source, got {len(source)}")
@@ -111,6 +117,13 @@ def _penalty(length: int, power: float) -> float:
     return ((5 + length) / 6) ** power
 
 
-def _check_length(model: Transformer, max_len: int) -> None:
-    if not 1 <= max_len <= model.config.max_len:
-        raise ValueError(f"max_len must be between 1 and {model.config.max_len}, got {max_len}")
+def _checked(
+    model: Transformer, source: Tensor, start: int, end: int, max_len: int
+) -> tuple[int, int, int]:
+    check_tensor("source", source)
+    check_values("source", source)
+    return (
+        check_whole("start", start, 0),
+        check_whole("end", end, 0),
+        check_whole("max_len", max_len, 1, model.config.max_len),
+    )

@@ -2,13 +2,16 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnviz.checks import check_fields, check_kind, check_rate, check_share, check_whole
 from attnviz.layers import DecoderBlock, EncoderBlock, causal_mask, sinusoidal_positions
+from attnviz.tensors import check_batch, check_floats, check_int64, check_tensor, extremes
 
 PAD = 0  # the id of padding, in source and target
 
@@ -20,8 +23,8 @@ class TransformerConfig:
     source_size, target_size: entries of the two vocabularies, the padding (id 0) included.
     max_len: the most tokens of a source or a target.
     pre_norm: LayerNorm before each branch instead of after it (see `EncoderBlock`).
-    Raises ValueError for sizes that are not positive, or a d_model that is odd or that the heads do
-    not divide.
+    Raises ValueError for sizes that are not positive, a d_model that is odd or that the heads do
+    not divide, or a dropout that is not in [0, 1); TypeError for what are no numbers.
     """
 
     source_size: int
@@ -36,9 +39,8 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         sizes = ["source_size", "target_size", "d_model", "n_heads", "n_layers", "d_ff", "max_len"]
-        for name in sizes:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_fields(self, sizes, partial(check_whole, least=1))
+        check_fields(self, ["dropout"], check_rate)
         if self.d_model % self.n_heads or self.d_model % 2:
             raise ValueError(
                 "d_model must be even and a multiple of n_heads, "
@@ -63,6 +65,7 @@ class Transformer(nn.Module):
     """Encoder and decoder over token ids, with sinusoidal positions.
 
     config: the sizes.
+    Raises TypeError for another config.
     As in `torch.nn.Transformer`, encoder and decoder end in a LayerNorm of their own, and the
     feed-forward networks bend with a ReLU.
     Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.
@@ -70,6 +73,7 @@ class Transformer(nn.Module):
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
+        check_kind("config", config, TransformerConfig)
         self.config, d_model = config, config.d_model
         self.source_embedding = nn.Embedding(config.source_size, d_model, padding_idx=PAD)
         self.target_embedding = nn.Embedding(config.target_size, d_model, padding_idx=PAD)
@@ -143,19 +147,17 @@ class Transformer(nn.Module):
         return self.dropout(x + self.positions[: ids.size(1)])
 
     def _check(self, name: str, ids: Tensor, size: int) -> None:
-        if ids.dim() != 2:
-            raise ValueError(f"{name} must be (batch, token), got {tuple(ids.shape)}")
+        check_tensor(name, ids)
         if ids.is_floating_point() or ids.dtype == torch.bool:
             raise TypeError(f"{name} must hold whole numbers, got {ids.dtype}")
+        check_batch(name, ids)
         if ids.size(1) > self.config.max_len:
             raise ValueError(
                 f"{name} must have at most {self.config.max_len} tokens, got {ids.size(1)}"
             )
-        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < size:
-            raise ValueError(
-                f"{name} must hold ids from 0 to {size - 1}, "
-                f"got {int(ids.min())} to {int(ids.max())}"
-            )
+        low, high = extremes(ids, size)
+        if low < 0 or high >= size:
+            raise ValueError(f"{name} must hold ids from 0 to {size - 1}, got {low} to {high}")
 
 
 def translation_loss(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -164,9 +166,13 @@ def translation_loss(logits: Tensor, target: Tensor, label_smoothing: float = 0.
     logits: (batch, token, target_size), from a target without its last token.
     target: (batch, token), the same target without its first.
     label_smoothing: the share of certainty that is spread over all entries.
-    Raises ValueError when the two do not hold the same tokens.
+    Raises ValueError when the two do not hold the same tokens, TypeError for other kinds of tensors
+    or a share that is no number.
     Source: Vaswani et al. 2017, section 5.4 (label smoothing 0.1).
     """
+    check_floats("logits", logits)
+    check_int64("target", target)
+    label_smoothing = check_share("label_smoothing", label_smoothing)
     if logits.dim() != 3 or logits.shape[:-1] != target.shape:
         raise ValueError(
             "logits must be (batch, token, target_size) and target (batch, token), "

@@ -4,10 +4,11 @@ Each takes and returns one head's weights, (batch, query, key). Places with weig
 future under a causal mask, stay zero.
 """
 
-import torch
 from torch import Tensor
 
+from attnviz.checks import check_number, check_whole
 from attnviz.seeing.record import Change
+from attnviz.tensors import check_bool
 
 
 def off(weights: Tensor) -> Tensor:
@@ -26,8 +27,7 @@ def only(key: int) -> Change:
     key: its position; negative numbers count from the end.
     Raises TypeError when key is no whole number; when used, ValueError when there is no such key.
     """
-    if isinstance(key, bool) or not isinstance(key, int):
-        raise TypeError(f"key must be a whole number, got {key!r}")
+    key = check_whole("key", key)
 
     def change(weights: Tensor) -> Tensor:
         n_keys = weights.size(-1)
@@ -43,10 +43,9 @@ def only(key: int) -> Change:
 def temperature(t: float) -> Change:
     """Divide the scores by t: below 1 sharpens the weights, above 1 flattens them.
 
-    Raises ValueError when t is not positive.
+    Raises ValueError when t is not positive, TypeError when it is no number.
     """
-    if not t > 0:
-        raise ValueError(f"temperature must be positive, got {t}")
+    check_number("temperature", t, "positive", lambda t: t > 0)  # t itself may have a gradient
 
     def change(weights: Tensor) -> Tensor:
         seen = weights > 0
@@ -63,9 +62,7 @@ def mask(allowed: Tensor) -> Change:
     allowed: bool, True where a query may attend; (key,) for all queries alike, or (query, key).
     Raises TypeError when allowed is not a bool tensor; when used, ValueError when it does not fit.
     """
-    if not isinstance(allowed, Tensor) or allowed.dtype != torch.bool:
-        got = allowed.dtype if isinstance(allowed, Tensor) else type(allowed).__name__
-        raise TypeError(f"allowed must be a bool tensor, True where a query may attend, got {got}")
+    check_bool("allowed", allowed, "a bool tensor, True where a query may attend")
 
     def change(weights: Tensor) -> Tensor:
         if tuple(allowed.shape) not in (tuple(weights.shape[-1:]), tuple(weights.shape[-2:])):

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnviz.checks import check_whole
+
 _BLOCK = 2**24  # weights held at once while an overview is made: 64 MB of float32
 
 Change = Callable[[Tensor], Tensor]
@@ -77,7 +79,12 @@ class AttentionRecord:
         return self.tile(slice(None), slice(None))
 
     def row(self, query: int) -> Tensor:
-        """What one query attends to: (batch, heads, key). Raises IndexError outside the queries."""
+        """What one query attends to: (batch, heads, key).
+
+        query: its position; negative numbers count from the end.
+        Raises TypeError for what is no whole number, IndexError outside the queries.
+        """
+        query = check_whole("query", query)
         if not -self.n_queries <= query < self.n_queries:
             n = self.n_queries
             raise IndexError(f"query must be between {-n} and {n - 1}, got {query}")
@@ -101,8 +108,12 @@ class AttentionRecord:
         """The same attention for one batch item and some of its heads; nothing is copied.
 
         item: its place in the batch.   heads: a slice of the heads.
-        A change made by `edit` sees this item alone. Raises IndexError when there is no such item.
+        A change made by `edit` sees this item alone. Raises TypeError for what is no whole number
+        or no slice, IndexError when there is no such item.
         """
+        item = check_whole("item", item)
+        if not isinstance(heads, slice):
+            raise TypeError(f"heads must be a slice, got {heads!r}")
         if not 0 <= item < self.batch_size:
             raise IndexError(f"item must be between 0 and {self.batch_size - 1}, got {item}")
         chosen = range(self.heads)[heads]
@@ -138,10 +149,9 @@ class AttentionRecord:
         Returns (batch, heads, query, key) with at most size queries and keys, float32. It is worked
         out in blocks of queries: N × N weights are never held for all heads at once, unless an
         edit changed them, which may look at all rows.
-        Raises ValueError when size is not positive.
+        Raises TypeError when size is no whole number, ValueError when it is not positive.
         """
-        if size < 1:
-            raise ValueError(f"size must be at least 1, got {size}")
+        size = check_whole("size", size, 1)
         rows, columns = min(size, self.n_queries), min(size, self.n_keys)
         edges = [self.n_queries * i // rows for i in range(rows + 1)]
         at_once = max(1, _BLOCK // (self.batch_size * self.heads * self.n_keys))
@@ -215,7 +225,8 @@ def attention_weights(
         else:
             scores = scores + mask.float()
     weights = scores.softmax(-1)
-    if weights[..., 0].isnan().any():  # a softmax without any finite score is nan throughout
+    # a softmax without any finite score is nan throughout; on the meta device nothing has values
+    if not weights.is_meta and weights[..., 0].isnan().any():
         weights = weights.masked_fill((scores == -math.inf).all(-1, keepdim=True), 0.0)
     return weights
 
@@ -249,6 +260,8 @@ def changed_head(weights: Tensor, change: Change, head: int) -> Tensor:
             f"the edit of head {head} must keep the shape (batch, query, key) = "
             f"{tuple(weights.shape)}, got {tuple(changed.shape)}"
         )
+    if changed.is_meta:  # without values, there is nothing more to check
+        return changed
     sums = changed.detach().float().sum(-1)
     wrong = sums[((sums - 1).abs() > 0.02) & (sums != 0) | ~sums.isfinite()]
     if len(wrong):

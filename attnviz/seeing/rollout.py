@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from attnviz.checks import check_kind
 from attnviz.seeing.record import AttentionRecord
 
 
@@ -14,12 +15,15 @@ def rollout(seen: Iterable[AttentionRecord]) -> Tensor:
     seen: the self-attentions of one pass, in order, with the same tokens in each.
     Returns (batch, query, key): what each token at the top draws from each input token; rows sum to
     one.
-    Raises ValueError when there are none, or they are not of that kind.
+    Raises ValueError when there are none, or they are not of that kind; TypeError for what are no
+    records.
     Source: Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers", section 3.
     """
-    records = list(seen)
+    records = list(seen) if isinstance(seen, Iterable) else [seen]
     if not records:
         raise ValueError("rollout needs at least one attention, got none")
+    for record in records:
+        check_kind("each of seen", record, AttentionRecord)
     n = records[0].n_queries
     for record in records:
         if record.kind != "self" or (record.n_queries, record.n_keys) != (n, n):

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from attnviz.checks import whole_or_none
 from attnviz.seeing.door import listening
 from attnviz.seeing.record import AttentionRecord, Change
 from attnviz.seeing.seen import Seen
@@ -127,13 +128,17 @@ def _check_model(model: nn.Module) -> None:
 
 
 def _check_layers(layers: Iterable[int]) -> set[int]:
-    layers = list(layers)
+    if not isinstance(layers, Iterable):
+        raise TypeError(f"layers must be several whole numbers, such as [3], got {layers!r}")
+    wanted = set()
     for layer in layers:
-        if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
+        number = whole_or_none(layer)
+        if number is None or number < 0:
             raise ValueError(f"layers must be whole numbers from 0, got {layer!r}")
-    if not layers:
+        wanted.add(number)
+    if not wanted:
         raise ValueError("layers must name at least one layer, got none")
-    return set(layers)
+    return wanted
 
 
 def _check_changes(
@@ -144,12 +149,12 @@ def _check_changes(
     checked = {}
     for place, change in changes.items():
         layer, head = place if isinstance(place, tuple) and len(place) == 2 else (place, None)
-        for number in (layer, *([] if head is None else [head])):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-                raise ValueError(
-                    f"changes must name a layer or (layer, head), counted from 0, got {place!r}"
-                )
+        numbers = [whole_or_none(n) for n in (layer, *([] if head is None else [head]))]
+        if None in numbers or min(numbers) < 0:
+            raise ValueError(
+                f"changes must name a layer or (layer, head), counted from 0, got {place!r}"
+            )
         if not callable(change):
             raise TypeError(f"the change at {place!r} must be a function, got {change!r}")
-        checked[layer, head] = change
+        checked[numbers[0], None if head is None else numbers[1]] = change
     return checked

@@ -37,9 +37,10 @@ def check_matrix(matrix: NDArray, where: str = "") -> None:
     """
     if matrix.dtype.kind not in "fiub":
         raise TypeError(f"weights must be real numbers, got an array of {matrix.dtype}{where}")
-    sums = matrix.sum(axis=1, dtype=np.float64)
-    if not np.isfinite(sums).all():
-        row, column = np.argwhere(~np.isfinite(matrix))[0]
+    with np.errstate(over="ignore", invalid="ignore"):  # it is said below
+        sums = matrix.sum(axis=1, dtype=np.float64)
+    if not np.isfinite(sums).all() and len(wrong := np.argwhere(~np.isfinite(matrix))):
+        row, column = wrong[0]
         value = matrix[row, column]
         raise ValueError(f"weights must be finite, got {value} at [{row}, {column}]{where}")
     if matrix.min() < 0:

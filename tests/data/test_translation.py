@@ -113,6 +113,13 @@ class TestSentencePairs:
         data = SentencePairs([("dog dog dog cat", "Hund Hund")] * 5, vocabulary=100)
         assert any("dog" in piece for piece in data.source)
 
+    @pytest.mark.parametrize("n", [1000, 1001, 2500])
+    def test_of_the_longest_words_the_parts_are_learned(self, n):
+        data = SentencePairs([("ab" * n + " cd", "x")], vocabulary=40)
+        assert "▁cd" in data.source
+        assert not any(len(piece) > 1001 for piece in data.source)
+        assert data.batch([("ab" * n, "x")])[0].size(1) < n
+
     def test_no_pairs(self):
         with pytest.raises(ValueError, match="at least one pair"):
             SentencePairs([])

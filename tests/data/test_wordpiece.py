@@ -56,6 +56,31 @@ class TestTraining:
         assert len(runs[0]) > 10_000
 
 
+class TestLongWords:
+    def test_nothing_is_learned_from_words_that_stay_unknown_but_their_letters(self):
+        word = "film" * 25
+        assert train_wordpiece([*TEXTS, word], 60).encode(word).tokens[1:-1] != ["[UNK]"]
+        assert train_wordpiece([*TEXTS, word + "s"], 60).encode(word + "s").tokens[1] == "[UNK]"
+        for long in (word + "q", f"{word}s-the-films", f"the {word}q"):
+            learned = set(pieces(train_wordpiece([*TEXTS, long], 60)))
+            assert not {one for one in learned if "filmfilm" in one}
+
+    @pytest.mark.parametrize("sign", [".", "-", "漢", " ", "\n", "é"])
+    def test_short_words_in_a_row_are_learned_however_long_the_row(self, sign):
+        row = sign.join(["film"] * 60)
+        assert ("film" in pieces(train_wordpiece([row], 30))) == (sign != "é")
+
+    @pytest.mark.slow
+    def test_time_grows_with_the_length_of_a_word_and_not_with_its_square(self):
+        code = (
+            "from attnviz.data import SentencePairs, train_wordpiece\n"
+            "word = 'abcdefg' * 60_000\n"
+            "assert train_wordpiece([word, word.replace('a', 'ä'), 'the film'], 60)\n"
+            "assert SentencePairs([(word, 'a')], 60)\n"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=120)  # squared: 10 minutes
+
+
 class TestApplying:
     @pytest.mark.slow
     def test_pieces_are_those_of_hugging_faces_tokenizer(self, tmp_path):
