@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map_only
@@ -21,10 +22,11 @@ def assert_same(there, here, device):
     (there, form), (here, wanted) = tree_flatten(there), tree_flatten(here)
     assert form == wanted
     for one, other in zip(there, here, strict=True):
-        if isinstance(one, Tensor):
-            assert one.device.type == device.type
-            one = one.detach().cpu()
-        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4, equal_nan=True)
+        if not isinstance(one, Tensor):
+            assert one == (pytest.approx(other) if isinstance(other, float) else other)
+            continue
+        assert one.device.type == device.type
+        torch.testing.assert_close(one.cpu(), other, atol=1e-4, rtol=1e-4, equal_nan=True)
 
 
 def assert_works(device, run, module=None, inputs=()):
