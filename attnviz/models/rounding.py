@@ -29,7 +29,7 @@ def to_int8(
     check_mean_classifier(model)
     if exact < 0:
         raise ValueError(f"exact must be at least 0, got {exact}")
-    model = copy.deepcopy(model).eval()
+    model, input_ids, mask = copy.deepcopy(model).eval(), input_ids.cpu(), mask.cpu()
     linear = {
         name: layer
         for name, layer in model.encoder.named_modules()

@@ -61,7 +61,9 @@ def to_array(values: ArrayLike) -> NDArray:
     values: one, or lists of them.
     """
     if isinstance(values, list | tuple):
-        values = [to_array(v) if isinstance(v, list | tuple) or _is_tensor(v) else v for v in values]
+        values = [
+            to_array(v) if isinstance(v, list | tuple) or _is_tensor(v) else v for v in values
+        ]
     if _is_tensor(values):
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() else values  # NumPy has no bfloat16

@@ -1,8 +1,8 @@
 """Tests on a device: the GPU where there is one, else the pretend one (see pretend.py).
 
 PyTorch lends its private device type once and for good in a process. So beside other tests these
-run in a process of their own, started when the first of them is due, and report from there; alone
-(`pytest tests/devices`) they run in pytest's own process, as a debugger wants it.
+run in a process of their own and report from there; alone (`pytest tests/devices`) they run in
+pytest's own, as a debugger wants it.
 """
 
 from pathlib import Path
@@ -19,6 +19,8 @@ _apart = pytest.StashKey[Apart]()
 
 def pytest_collection_finish(session):
     ours = [item for item in session.items if HERE in item.path.parents]
+    if session.config.option.collectonly:
+        return
     if av.device().type == "cpu" and 0 < len(ours) < len(session.items):
         session.stash[_apart] = Apart(session.config, ours)
 
@@ -27,7 +29,7 @@ def pytest_runtest_protocol(item):
     apart = item.session.stash.get(_apart, None)
     if apart is None or HERE not in item.path.parents:
         return None
-    apart.report(item)
+    apart.run(item)
     return True
 
 

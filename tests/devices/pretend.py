@@ -2,7 +2,8 @@
 
 It finds device mistakes on machines without a GPU: a tensor made on the CPU that meets others of
 the device, `.numpy()` on the device, a tensor that did not move with its module, a CPU generator
-that draws on the device, a random state that was not saved. Its numbers are the CPU's.
+that draws on the device, a random state that was not saved, float64 (which Apple's GPUs lack). Its
+numbers are the CPU's.
 
 What only a real GPU shows it cannot find: other kernels and their rounding (TF32, fused attention,
 what MPS lacks), memory, streams and whether something was waited for, `torch.compile`, several
@@ -81,6 +82,8 @@ class Pretend(Tensor):
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> "Pretend":
+        if inner.dtype == torch.float64:
+            raise TypeError(f"the {NAME} device has no float64, as Apple's GPUs")
         tensor = Tensor._make_wrapper_subclass(
             cls,
             inner.size(),

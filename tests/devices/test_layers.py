@@ -7,6 +7,8 @@ from torch import nn
 
 from attnviz import layers
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = torch.tensor([5, 3])
 
 
@@ -73,9 +75,7 @@ class TestMultiHeadAttention:
     @pytest.mark.parametrize("rotary", [False, True])
     def test_at_some_places_alone(self, device, rotary):
         inputs = numbers(2, 5, 16), torch.tensor([[4, 0], [1, 1]])
-        assert_works(
-            device, lambda layer, x, at: layer(x, at=at), attention(rotary=rotary), inputs
-        )
+        assert_works(device, lambda layer, x, at: layer(x, at=at), attention(rotary=rotary), inputs)
 
     def test_with_dropout_in_training(self, device):
         layer = attention(dropout=0.5).train().to(device)

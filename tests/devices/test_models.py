@@ -1,7 +1,10 @@
 """Every model on a device: forward and backward, tasks, search, writing, files."""
 
+import copy
+
 import pytest
 import torch
+import transformers
 from comparing import assert_same, assert_works, to
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -15,6 +18,7 @@ from attnviz.models import (
     BertForSequenceClassification,
     BertForTokenClassification,
     GPTConfig,
+    OnnxClassifier,
     Transformer,
     TransformerConfig,
     beam_search,
@@ -22,11 +26,15 @@ from attnviz.models import (
     generate,
     greedy_search,
     load_bert,
+    load_hugging_face,
+    load_hugging_face_encoder,
     next_probabilities,
     save_bert,
     to_int8,
     translation_loss,
 )
+
+pytestmark = pytest.mark.slow
 
 SIZES = {"vocab_size": 30, "d_model": 16, "n_layers": 2, "n_heads": 4, "d_ff": 32, "max_len": 12}
 PLAIN, MODERN = BertConfig(**SIZES), BertConfig.modern(**SIZES)
@@ -45,7 +53,10 @@ def gpt():
 
 
 class TestTransformer:
-    source, target = torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0]]), torch.tensor([[1, 9, 2], [1, 2, 0]])
+    source, target = (
+        torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0]]),
+        torch.tensor([[1, 9, 2], [1, 2, 0]]),
+    )
 
     @pytest.mark.parametrize("pre_norm", [False, True])
     def test_learns(self, device, pre_norm):
@@ -93,9 +104,7 @@ class TestBert:
         follows = torch.tensor([0, 1]) if config.next_sentence else None
 
         def run(model, ids, mask, labels, follows):
-            return model(
-                ids, mask, labels=labels, next_labels=follows, need_logits=need_logits
-            )
+            return model(ids, mask, labels=labels, next_labels=follows, need_logits=need_logits)
 
         inputs = IDS, MASK, MASKED, follows
         assert_works(device, run, BertForPreTraining(config).eval(), inputs)
@@ -177,7 +186,12 @@ class TestFiles:
     @pytest.mark.parametrize("half", [False, True])
     def test_a_model_of_the_device_is_saved_and_comes_back(self, device, tmp_path, half):
         model = BertForPreTraining(PLAIN).eval()
-        save_bert(tmp_path / "model.safetensors", to_module(model, device), self.tokenizer, half=half)
+        save_bert(
+            tmp_path / "model.safetensors",
+            copy.deepcopy(model).to(device),
+            self.tokenizer,
+            half=half,
+        )
         loaded, _ = load_bert(tmp_path / "model.safetensors")
         assert {p.device.type for p in loaded.parameters()} == {"cpu"}
         there = loaded.to(device)(to(IDS, device)).logits
@@ -185,15 +199,35 @@ class TestFiles:
             there.detach().cpu(), model(IDS).logits.detach(), atol=1e-2 if half else 1e-4, rtol=1e-3
         )
 
+    def test_weights_of_hugging_face(self, device, tmp_path):
+        config = transformers.BertConfig(
+            vocab_size=30,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=32,
+            max_position_embeddings=12,
+        )
+        transformers.BertForPreTraining(config).save_pretrained(tmp_path)
+        model = load_hugging_face(tmp_path)
+        assert_works(device, lambda model, *given: model(*given), model, (IDS, MASK))
+        encoder = load_hugging_face_encoder(tmp_path)
+        assert_works(device, lambda model, ids: model(ids, need_weights=True), encoder, (IDS,))
+
+    def test_a_file_for_onnx_runtime_answers_where_it_is_asked(self, device, tmp_path):
+        model = BertForSequenceClassification(BertEncoder(PLAIN), 3, "mean").eval()
+        answer = OnnxClassifier(export_onnx(model, tmp_path / "model.onnx"))
+        there = answer(*to((IDS, MASK), device))
+        assert_same(there.logits, model(IDS, MASK).logits.detach(), device)
+
+    def test_typical_texts_for_8_bits_may_be_anywhere(self, device):
+        model = BertForSequenceClassification(BertEncoder(PLAIN), 3, "mean").eval()
+        before, after = to_int8(model, IDS, MASK), to_int8(model, *to((IDS, MASK), device))
+        assert torch.equal(after(IDS, MASK).logits, before(IDS, MASK).logits)
+
     def test_what_is_made_for_cpus_says_so(self, device, tmp_path):
         model = BertForSequenceClassification(BertEncoder(PLAIN), 3, "mean").to(device)
         with pytest.raises(ValueError, match=r"on the CPU, got one on .*: model.cpu()"):
             to_int8(model, IDS.to(device), MASK.to(device))
         with pytest.raises(ValueError, match=r"on the CPU, got one on .*: model.cpu()"):
             export_onnx(model, tmp_path / "model.onnx")
-
-
-def to_module(model, device):
-    import copy
-
-    return copy.deepcopy(model).to(device)

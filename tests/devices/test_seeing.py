@@ -5,12 +5,15 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
 from comparing import assert_same, assert_works
 from torch import nn
 
 import attnviz as av
 from attnviz.layers import EncoderBlock, causal_mask
 from attnviz.models import GPT, BertConfig, BertEncoder, GPTConfig, Transformer, TransformerConfig
+
+pytestmark = pytest.mark.slow
 
 IDS = torch.tensor([[2, 7, 4, 9, 3, 5], [2, 8, 3, 6, 1, 0]])
 
@@ -203,3 +206,42 @@ def test_of_a_model_that_is_trained_with_mixed_precision(device):
     assert seen[0].query.dtype == torch.bfloat16
     weights = seen[0].weights
     assert_same(weights.sum(-1), torch.ones(2, 4, 6), device)
+
+
+MODELS_OF_OTHERS = {
+    "BERT": lambda **sizes: transformers.BertModel(
+        transformers.BertConfig(
+            **sizes,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=32,
+        )
+    ),
+    "GPT-2": lambda **sizes: transformers.GPT2Model(
+        transformers.GPT2Config(**sizes, n_embd=16, n_layer=2, n_head=4)
+    ),
+    "Llama": lambda **sizes: transformers.LlamaModel(
+        transformers.LlamaConfig(
+            **sizes,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            intermediate_size=32,
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("kernel", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", MODELS_OF_OTHERS)
+def test_models_of_transformers(device, name, kernel):
+    model = MODELS_OF_OTHERS[name](vocab_size=30, attn_implementation=kernel).eval()
+
+    def run(model, ids):
+        with torch.no_grad(), av.edit(model, {(1, 2): av.off}), av.capture(model) as seen:
+            states = model(ids).last_hidden_state
+        return states, [(r.weights, r.query is None, r.overview(2)) for r in seen]
+
+    assert_works(device, run, model, (IDS,))

@@ -17,6 +17,8 @@ from attnviz.models import BertConfig, BertForPreTraining
 from attnviz.training import distillation_loss, muon_and_adamw, train, warmup_linear
 from attnviz.training.measure import guess_by_frequency, measure_masked
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"vocab_size": 30, "d_model": 16, "n_layers": 2, "n_heads": 4, "d_ff": 32, "max_len": 12}
 
 
@@ -102,9 +104,7 @@ class TestMixedPrecision:
 class TestCheckpoints:
     @pytest.mark.parametrize("optimizer", OPTIMIZERS)
     @pytest.mark.parametrize("bf16", [False, True])
-    def test_a_stopped_training_goes_on_as_if_it_never_had(
-        self, device, tmp_path, optimizer, bf16
-    ):
+    def test_a_stopped_training_goes_on_as_if_it_never_had(self, device, tmp_path, optimizer, bf16):
         def stopping(step):
             if step == 3:
                 signal.raise_signal(signal.SIGINT)

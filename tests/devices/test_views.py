@@ -8,6 +8,8 @@ from torch import nn
 import attnviz as av
 from attnviz.models import BertConfig, BertEncoder, BertForPreTraining
 
+pytestmark = pytest.mark.slow
+
 TOKENS = list("abcdef")
 IDS = torch.tensor([[2, 7, 4, 9, 3, 5]])
 
