@@ -40,3 +40,9 @@ def test_about_names_versions_and_device():
 def test_bfloat16_is_native_to_a_cpu_that_multiplies_it_faster(monkeypatch, able, native):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     assert av.native_bf16(torch.device("cpu")) is native
+
+
+def test_the_pretend_device_of_other_tests_is_not_here():
+    assert av.device().type in ("cpu", "cuda", "mps")
+    assert not hasattr(torch, "pretend")
+    assert torch._C._get_privateuse1_backend_name() == "privateuseone"

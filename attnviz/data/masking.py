@@ -32,8 +32,8 @@ class Masking:
     mask, random: of the chosen pieces, the share that becomes [MASK] and the share that becomes any
                  other piece; the rest stays as it is.
     whole_words: choose words, and with each all its pieces; so a few more pieces may be chosen.
-    Call it with ids (batch, token) int64 and a generator on the CPU to get `Masked`. The same ids
-    and generator give the same result; the ids are left as they are.
+    Call it with ids (batch, token) int64 and a generator on the CPU to get `Masked`, on the device
+    of the ids. The same ids and generator give the same result; the ids are left as they are.
     Raises ValueError for shares that are none or exceed one, or a tokenizer without the special
     pieces, TypeError for what are no numbers; when called, TypeError or ValueError for what are no
     ids of this tokenizer.
@@ -70,6 +70,7 @@ class Masking:
 
     def __call__(self, ids: Tensor, generator: torch.Generator) -> Masked:
         self._check(ids)
+        device, ids = ids.device, ids.cpu()
         chosen = self._choose(ids, generator)
         labels = torch.where(chosen, ids, IGNORED)
         fate = torch.rand(ids.shape, generator=generator)
@@ -80,7 +81,7 @@ class Masking:
             ]
             changed = chosen & (fate >= self.mask) & (fate < self.mask + self.random)
             input_ids = torch.where(changed, other, input_ids)
-        return Masked(input_ids, labels)
+        return Masked(input_ids.to(device), labels.to(device))
 
     def _choose(self, ids: Tensor, generator: torch.Generator) -> Tensor:
         """Which places are hidden, (batch, token) bool: the least numbers drawn."""

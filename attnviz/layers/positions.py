@@ -51,7 +51,8 @@ def rotate(x: Tensor, positions: Tensor | None = None, base: float = 10_000.0) -
         positions = torch.arange(n, device=x.device)
     else:
         _check_positions(positions, x)
-    angles = positions[..., None] * _frequencies(d_k, base).to(x.device)  # (..., token, d_k / 2)
+    frequencies = _frequencies(d_k, base).to(x.device)
+    angles = positions.to(x.device)[..., None] * frequencies  # (..., token, d_k / 2)
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     return _Turned.apply(x, torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
 

@@ -101,9 +101,10 @@ class OnnxClassifier:
         self._session = onnxruntime.InferenceSession(str(_existing(path)), options)
 
     def __call__(self, input_ids: Tensor, mask: Tensor) -> TaskOutput:
-        """input_ids, mask: (batch, token). Returns logits (batch, label)."""
-        given = {"ids": input_ids.numpy(), "mask": mask.numpy()}
-        return TaskOutput(torch.from_numpy(self._session.run(None, given)[0]), None)
+        """input_ids, mask: (batch, token), on any device. Returns logits (batch, label), there."""
+        given = {"ids": input_ids.cpu().numpy(), "mask": mask.cpu().numpy()}
+        logits = torch.from_numpy(self._session.run(None, given)[0])
+        return TaskOutput(logits.to(input_ids.device), None)
 
 
 def onnx_memory(path: str | os.PathLike) -> int:

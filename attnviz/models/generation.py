@@ -67,7 +67,7 @@ def generate(
     temperature, top_k, top_p: as for `next_probabilities`; 0, the default, is greedy search.
     use_cache: keep keys and values of what was read, instead of reading all again for each token;
                the tokens are the same.
-    generator: for drawing; torch's own when not given.
+    generator: for drawing, of the CPU or of the model's device; torch's own when not given.
     Dropout is off meanwhile. Returns (batch, token + n_new).
     Raises ValueError when prompt and n_new together are longer than the model, when a prompt is all
     padding, and ValueError or TypeError as the model and `next_probabilities` do.
@@ -96,10 +96,16 @@ def generate(
             unread = ids[:, caches[0].length :] if use_cache else ids
             logits = model(unread, mask, caches=caches).logits[:, -1]  # (batch, vocab)
             p = next_probabilities(logits, temperature, top_k, top_p)
-            new = p.argmax(-1, True) if temperature == 0 else p.multinomial(1, generator=generator)
+            new = p.argmax(-1, True) if temperature == 0 else _drawn(p, generator)
             ids = torch.cat([ids, new], 1)
             mask = None if mask is None else torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
     return ids
+
+
+def _drawn(p: Tensor, generator: torch.Generator | None) -> Tensor:
+    """A token for each text, (batch, 1), drawn where the generator is."""
+    where = p.device if generator is None else generator.device
+    return p.to(where).multinomial(1, generator=generator).to(p.device)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def to_int8(
     check_batch("input_ids", input_ids)
     check_bool("mask", mask, "bool, True for real tokens")
     exact = check_whole("exact", exact, 0)
-    model = copy.deepcopy(model).eval()
+    model, input_ids, mask = copy.deepcopy(model).eval(), input_ids.cpu(), mask.cpu()
     linear = {
         name: layer
         for name, layer in model.encoder.named_modules()

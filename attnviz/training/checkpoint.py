@@ -32,6 +32,9 @@ def save(
     random = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         random["cuda"] = torch.cuda.get_rng_state_all()
+    elif torch.accelerator.is_available():  # one of another make, such as Apple's
+        device = torch.accelerator.current_accelerator()
+        random[device.type] = torch.get_device_module(device).get_rng_state()
     random = processes.gathered(random)
     if not processes.is_first():
         return
@@ -90,6 +93,10 @@ def load(
         torch.set_rng_state(random["cpu"])
         if "cuda" in random and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(random["cuda"][: torch.cuda.device_count()])
+        elif torch.accelerator.is_available():
+            device = torch.accelerator.current_accelerator()
+            if device.type in random:
+                torch.get_device_module(device).set_rng_state(random[device.type])
     return everything["state"]
 
 

@@ -55,10 +55,10 @@ def guess_by_frequency(
     train: windows in which the pieces are counted.
     Its loss is the unigram cross-entropy, its accuracy the share of the most frequent piece.
     """
-    counts = train.flatten().bincount(minlength=tokenizer.get_vocab_size()).double() + 1
+    counts = train.flatten().cpu().bincount(minlength=tokenizer.get_vocab_size()).double() + 1
     counts[[tokenizer.token_to_id(piece) for piece in SPECIAL]] = 0
     chances = counts / counts.sum()
-    labels = _questions(windows, tokenizer, rate, seed).labels
+    labels = _questions(windows.cpu(), tokenizer, rate, seed).labels
     wanted = labels[labels != IGNORED]
     right = (wanted == chances.argmax()).double().mean().item()
     return Found(right, -chances[wanted].log().mean().item())

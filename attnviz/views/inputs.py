@@ -58,11 +58,22 @@ def check_matrix(matrix: NDArray, where: str = "") -> None:
 
 
 def to_array(values: ArrayLike) -> NDArray:
-    """Return an array, or a torch tensor of any device, graph and dtype, as a NumPy array."""
-    if hasattr(values, "detach"):
+    """Return an array, or torch tensors of any device, graph and dtype, as a NumPy array.
+
+    values: one, or lists of them.
+    """
+    if isinstance(values, list | tuple):
+        values = [
+            to_array(v) if isinstance(v, list | tuple) or _is_tensor(v) else v for v in values
+        ]
+    if _is_tensor(values):
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() else values  # NumPy has no bfloat16
     return np.asarray(values)
+
+
+def _is_tensor(value: object) -> bool:
+    return hasattr(value, "detach")
 
 
 def check_whole(name: str, value: object, wanted: str = "a whole number") -> int:

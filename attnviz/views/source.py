@@ -198,6 +198,6 @@ def _layer(one: Any, item: int, place: str, wanted: str) -> Layer:
 
 def _as_array(lists: list | tuple, place: str) -> NDArray:
     try:
-        return np.asarray(lists)
+        return to_array(lists)
     except ValueError as error:  # of different lengths
         raise ValueError(f"{place} must be an array, got lists: {error}") from error
