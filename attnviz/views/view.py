@@ -43,9 +43,11 @@ class View(RefusingWidget):
         """Save the view as a page that needs neither kernel nor network, or as a figure.
 
         path: ends in .html for the page; .png, .svg or .pdf for the figure.
-        A file that attnviz wrote before is replaced, once the new one is complete.
+        A file that attnviz wrote before is replaced, once the new one is complete; of a link,
+        what it leads to is replaced.
         Raises ValueError for another ending, FileExistsError for a file that something else wrote,
-        FileNotFoundError when there is no such folder.
+        a device or a pipe, IsADirectoryError for a folder, FileNotFoundError when there is no such
+        folder, OSError for what cannot be written.
         """
         write(Path(path), page=lambda: page(self), figure=self.figure)
 
