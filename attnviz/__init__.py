@@ -5,7 +5,7 @@ Names load when they are first used, so that `import attnviz` stays cheap.
 
 from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
+from pathlib import Path
 
 __version__ = version("attnviz")
 
@@ -44,7 +44,7 @@ _HOME = {  # public name: the module that defines it
     "uniform": "attnviz.seeing",
 }
 _ROOMS = ["apps", "data", "layers", "models", "seeing", "training", "views"]
-if find_spec(f"{__name__}.lessons"):  # in a clone; what is installed has none
+if Path(__file__).with_name("lessons").is_dir():  # in a clone; what is installed has none
     _ROOMS.append("lessons")
 
 __all__ = [*_HOME, *_ROOMS]

@@ -346,6 +346,8 @@ BAD = {
         ValueError,
         r"row 2 sums to 1\.7 \(1 of",
     ),
+    "sums beyond any number": (np.full((4, 4), 1e308), ValueError, "row 0 sums to inf"),
+    "one beyond and one below": (np.tile([1e308, 1e308, -1e308], (3, 1)), ValueError, "negative"),
     "columns sum to one": (np.eye(4)[[0, 0, 1, 2]].T, ValueError, "row 0 sums to 2"),
     "text": ([["a"] * 4] * 4, TypeError, "weights must be real numbers, got .*U1"),
     "ragged": ([[0.5, 0.5], [1.0]], TypeError, "weights must be a matrix of numbers"),
