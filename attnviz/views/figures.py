@@ -2,7 +2,6 @@
 
 import base64
 import io
-import warnings
 from collections.abc import Sequence
 from html import escape
 from math import ceil
@@ -14,6 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from attnviz.views.inputs import check_labels, check_weights
+from attnviz.views.visible import sendable
+from attnviz.views.writing import dress, label, letters, plain
 
 COLOR_MAP = "viridis"  # perceptually uniform, and safe for colour-blind readers
 DIVERGING = "PuOr_r"  # from less to more, safe for colour-blind readers too
@@ -80,7 +81,10 @@ def heads_figure(layers: Sequence[np.ndarray], title: str = "") -> Figure:
             y, x = i * (rows + gap), j * (columns + gap)
             mosaic[y : y + rows, x : x + columns] = np.sqrt(head)
     side = min(0.55, _MOST / max(most, len(layers)))
-    wide = max(side * most + 1.2, min(0.1 * len(title), _MOST))  # room for the title of few heads
+    title = plain(title)
+    wide = max(
+        side * most + 1.2, min(0.1 * letters(title), _MOST)
+    )  # room for the title of few heads
     figure = Figure(figsize=(wide, side * len(layers) + 1.1), layout="constrained")
     ax = figure.add_subplot(box_aspect=len(layers) / most)
     limits = {"vmin": 0, "vmax": np.nanmax(mosaic) or 1}
@@ -94,7 +98,8 @@ def heads_figure(layers: Sequence[np.ndarray], title: str = "") -> Figure:
     ax.xaxis.set_label_position("top")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.set(xlabel="head", ylabel="layer", title=plain(title))
+    ax.set(xlabel="head", ylabel="layer", title=title)
+    dress(ax.title)
     return figure
 
 
@@ -117,6 +122,7 @@ def explore_figure(
         names = _draw_bars(figure.add_subplot(grid[i, 1]), what, rows)
         if i == 0:
             figure.legend(handles=names, loc="outside lower right", ncols=2, frameon=False)
+    dress(figure)
     return figure
 
 
@@ -128,7 +134,7 @@ def _draw_bars(ax: Axes, title: str, rows: Sequence[tuple[str, float, float]]) -
         ax.barh(places + shift, [row[column] for row in some], 0.36, color=color, label=name)
         for column, (name, shift, color) in enumerate(_PAIR, 1)
     ]
-    ax.set_yticks(places, [plain(_shorten(row[0])) for row in some], fontsize=9)
+    ax.set_yticks(places, [label(row[0], _LONGEST) for row in some], fontsize=9)
     ax.set_ylim(len(some) - 0.4, -0.6)
     left_out = f" (the first {_BARS} of {len(rows)})" if len(rows) > _BARS else ""
     ax.set_title(plain(title) + left_out, fontsize=10)
@@ -153,8 +159,8 @@ def _draw(
     room = ax.get_window_extent()
     wide, high = room.width / len(keys), room.height / len(queries)
     wide, high = (min(wide, high),) * 2 if square else (wide, high)
-    _label(ax.yaxis, queries, high / ax.get_figure().dpi)
-    _label(ax.xaxis, keys, wide / ax.get_figure().dpi)
+    _label_axis(ax.yaxis, queries, high / ax.get_figure().dpi)
+    _label_axis(ax.xaxis, keys, wide / ax.get_figure().dpi)
     ax.xaxis.tick_top()
     ax.xaxis.set_label_position("top")
     ax.tick_params(axis="x", labelrotation=90)
@@ -165,6 +171,7 @@ def _draw(
     bar.ax.tick_params(labelsize=9)
     bar.outline.set_visible(False)
     ax.spines[:].set_visible(False)
+    dress(ax.title, ax.xaxis, ax.yaxis)
     return ax
 
 
@@ -192,7 +199,7 @@ def show(figure: Figure, caption: str, alt: str) -> None:
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
     pyplot.close(figure)
-    display({"text/html": html, "text/plain": f"[figure] {caption}"}, raw=True)
+    display(sendable({"text/html": html, "text/plain": f"[figure] {caption}"}), raw=True)
 
 
 def _at_most(heads: np.ndarray, size: int) -> np.ndarray:
@@ -204,19 +211,10 @@ def _at_most(heads: np.ndarray, size: int) -> np.ndarray:
     return heads
 
 
-def _label(axis: matplotlib.axis.Axis, tokens: Sequence[str], cell: float) -> None:
+def _label_axis(axis: matplotlib.axis.Axis, tokens: Sequence[str], cell: float) -> None:
     """Label an axis with tokens, leaving some out where they would overlap; cell in inches."""
     step = ceil(_LABEL / cell)
-    axis.set_ticks(range(0, len(tokens), step), [plain(_shorten(t)) for t in tokens[::step]])
-
-
-def _shorten(token: str) -> str:
-    return token if len(token) <= _LONGEST else token[: _LONGEST - 1] + "…"
-
-
-def plain(text: str) -> str:
-    """The text as matplotlib can draw it: no formula between dollars, no half of a character."""
-    return text.replace("$", r"\$").encode("utf-8", "replace").decode()
+    axis.set_ticks(range(0, len(tokens), step), [label(t, _LONGEST) for t in tokens[::step]])
 
 
 def _figure_size(shape: tuple[int, int]) -> tuple[float, float]:
@@ -228,8 +226,5 @@ def _figure_size(shape: tuple[int, int]) -> tuple[float, float]:
 def png(figure: Figure, dpi: int) -> str:
     """The figure as a PNG in base64; dpi in dots per inch."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # of scripts that matplotlib's font lacks; the widgets show them
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        figure.savefig(buffer, format="png", dpi=dpi)
+    figure.savefig(buffer, format="png", dpi=dpi)
     return base64.b64encode(buffer.getvalue()).decode()

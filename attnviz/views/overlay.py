@@ -17,16 +17,18 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image  # comes with matplotlib
 
 from attnviz.views.bundle import module, style
-from attnviz.views.figures import COLOR_MAP, plain
+from attnviz.views.figures import COLOR_MAP
 from attnviz.views.inputs import check_tokens, to_array
 from attnviz.views.source import check_layers, check_one_size
 from attnviz.views.view import Answer, View
+from attnviz.views.writing import dress, label, plain
 
 SIDE = 512  # pixels of the picture that is sent
 AT_ONCE = 2**20  # bytes of weights sent at first, and with each answer
 PAGE = 2**23  # bytes of weights in a saved page
 MOST_EXTRA = 16  # tokens that are no patch, before the patches
 COARSE = 112  # pixels: a smaller image shows them in the figure
+LONGEST = 24  # characters of a token in the figure
 ROUNDING = 1e-3  # resizing may leave 0 to 1 by so much
 
 
@@ -91,7 +93,7 @@ class OverlayView(View):
             outlined=None if self.tokens or query < extra else query - extra,
         )
         said = f"{self._name(query)}: layer {layer}, {of}"
-        figure.axes[0].set_title(plain(f"{self.title}\n{said}" if self.title else said))
+        dress(figure.axes[0].set_title(f"{plain(self.title)}\n{said}" if self.title else said))
         return figure
 
     def _shown(self) -> tuple[int, int | None, int]:
@@ -103,10 +105,10 @@ class OverlayView(View):
         return layer, head, self._first if query is None else query
 
     def _name(self, query: int) -> str:
-        """What a query is called."""
+        """What a query is called in a figure."""
         patch = query - self.grid["extra"]
         if self.tokens:
-            return self.tokens[query]
+            return label(self.tokens[query], LONGEST)
         if patch < 0:
             return "[CLS]" if query == 0 else f"extra {query}"
         row, column = divmod(patch, self.grid["columns"])
