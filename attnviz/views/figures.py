@@ -14,11 +14,12 @@ from numpy.typing import ArrayLike
 
 from attnviz.views.inputs import check_labels, check_weights
 from attnviz.views.visible import sendable
-from attnviz.views.writing import dress, label, letters, plain
+from attnviz.views.writing import dress, in_lines, label, letters, plain
 
 COLOR_MAP = "viridis"  # perceptually uniform, and safe for colour-blind readers
 DIVERGING = "PuOr_r"  # from less to more, safe for colour-blind readers too
 _CELL, _LABEL, _MOST = 0.24, 0.17, 7.0  # inches: a cell, the height of a label, the longer side
+_LETTER, _SMALL, _LINE = 0.1, 0.075, 0.2  # inches: a letter of a title, of a label; a title's line
 _LONGEST = 24  # characters of a label
 _THUMBNAIL = 16  # queries and keys of a head among many
 _PAIR = (("before", -0.2, "#b5b5b5"), ("after", 0.2, "#31688e"))  # name, place, colour of a bar
@@ -49,8 +50,10 @@ def plot_heatmap(
     if ax is None:
         from matplotlib import pyplot  # only here, where pyplot's bookkeeping is wanted
 
-        _, ax = pyplot.subplots(figsize=_figure_size(matrix.shape), layout="constrained")
-    return _draw(ax, matrix, queries, keys, title)
+        size, said = _fit(queries, keys, title)
+        _, ax = pyplot.subplots(figsize=size, layout="constrained")
+        return _draw(ax, matrix, queries, keys, said)
+    return _draw(ax, matrix, queries, keys, plain(title))
 
 
 def heatmap_figure(
@@ -60,9 +63,9 @@ def heatmap_figure(
 
     cells: (rows, columns), as many as queries and keys or fewer, each for a patch of them.
     """
-    shape = (len(queries), len(keys))
-    figure = Figure(figsize=_figure_size(shape), layout="constrained")
-    _draw(figure.add_subplot(), cells, queries, keys, title)
+    size, said = _fit(queries, keys, title)
+    figure = Figure(figsize=size, layout="constrained")
+    _draw(figure.add_subplot(), cells, queries, keys, said)
     return figure
 
 
@@ -81,11 +84,11 @@ def heads_figure(layers: Sequence[np.ndarray], title: str = "") -> Figure:
             y, x = i * (rows + gap), j * (columns + gap)
             mosaic[y : y + rows, x : x + columns] = np.sqrt(head)
     side = min(0.55, _MOST / max(most, len(layers)))
-    title = plain(title)
-    wide = max(
-        side * most + 1.2, min(0.1 * letters(title), _MOST)
-    )  # room for the title of few heads
-    figure = Figure(figsize=(wide, side * len(layers) + 1.1), layout="constrained")
+    title = in_lines(title, int(_MOST / _LETTER))
+    widest = max(map(letters, title.split("\n")))
+    wide = max(side * most + 1.2, _LETTER * widest)  # room for the title of few heads
+    high = side * len(layers) + 1.1 + _LINE * title.count("\n")
+    figure = Figure(figsize=(wide, high), layout="constrained")
     ax = figure.add_subplot(box_aspect=len(layers) / most)
     limits = {"vmin": 0, "vmax": np.nanmax(mosaic) or 1}
     ax.imshow(mosaic, cmap=COLOR_MAP, aspect="auto", interpolation="nearest", **limits)
@@ -113,11 +116,11 @@ def explore_figure(
 
     cells: (rows, columns), as for `heatmap_figure`.   says: titles with rows (what, before, after).
     """
-    wide, high = _figure_size((len(tokens), len(tokens)))
+    wide, high = _figure_size(tokens, tokens)
     size = (wide + 3.4, max(high, 2.6, 1.8 * len(says)))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.add_gridspec(max(1, len(says)), 2, width_ratios=(wide, 3.4))
-    _draw(figure.add_subplot(grid[:, 0]), cells, tokens, tokens, title)
+    _draw(figure.add_subplot(grid[:, 0]), cells, tokens, tokens, plain(title))
     for i, (what, rows) in enumerate(says):
         names = _draw_bars(figure.add_subplot(grid[i, 1]), what, rows)
         if i == 0:
@@ -165,7 +168,7 @@ def _draw(
     ax.xaxis.set_label_position("top")
     ax.tick_params(axis="x", labelrotation=90)
     ax.tick_params(length=0, labelsize=9)
-    ax.set(xlabel="key (is attended to)", ylabel="query (attends)", title=plain(title))
+    ax.set(xlabel="key (is attended to)", ylabel="query (attends)", title=title)
     bar = ax.get_figure().colorbar(image, ax=ax, shrink=0.6, aspect=30, pad=0.03)
     bar.set_label("attention weight", fontsize=9)
     bar.ax.tick_params(labelsize=9)
@@ -217,10 +220,20 @@ def _label_axis(axis: matplotlib.axis.Axis, tokens: Sequence[str], cell: float) 
     axis.set_ticks(range(0, len(tokens), step), [label(t, _LONGEST) for t in tokens[::step]])
 
 
-def _figure_size(shape: tuple[int, int]) -> tuple[float, float]:
+def _fit(
+    queries: Sequence[str], keys: Sequence[str], title: str
+) -> tuple[tuple[float, float], str]:
+    """The size of a figure with a title, in inches, and the title in lines that fit into it."""
+    wide, high = _figure_size(queries, keys)
+    said = in_lines(title, int((wide - 1.4) / _LETTER))  # it stands over the matrix, not the middle
+    return (wide, high + _LINE * said.count("\n")), said
+
+
+def _figure_size(queries: Sequence[str], keys: Sequence[str]) -> tuple[float, float]:
     """Width and height in inches, with room for the labels and the colour bar."""
-    height, width = (min(_CELL * n, _MOST) for n in shape)
-    return width + 2.8, height + 1.8
+    high, wide = (min(_CELL * len(tokens), _MOST) for tokens in (queries, keys))
+    beside, above = (max(letters(label(t, _LONGEST)) for t in tokens) for tokens in (queries, keys))
+    return (wide + 2.8 + _SMALL * max(0, beside - 9), high + 1.8 + _SMALL * max(0, above - 9))
 
 
 def png(figure: Figure, dpi: int) -> str:

@@ -1,9 +1,7 @@
 """A head at several training steps, and the loss, as a matplotlib figure."""
 
 from collections.abc import Sequence
-from itertools import chain
 from math import ceil
-from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from attnviz.views.figures import COLOR_MAP
-from attnviz.views.writing import dress, label, letters, plain
+from attnviz.views.writing import dress, in_lines, label, letters
 
 MOST = 6  # steps in a row
 _WIDTH, _CELL, _LABEL = 10.8, 0.2, 0.16  # inches: all matrices, a cell, the height of a label
@@ -69,8 +67,7 @@ def scrubber_figure(
     bar.set_label("attention weight", fontsize=9)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
-    lines = [wrap(line, int(11 * width)) for line in plain(title).splitlines()]
-    tops.suptitle("\n".join(chain(*lines)), fontsize=11)
+    tops.suptitle(in_lines(title, int(11 * width)), fontsize=11)
     dress(figure)
     return figure
 

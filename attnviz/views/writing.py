@@ -55,6 +55,12 @@ def fold(text: str, most: int) -> list[str]:
     return [line.replace("\0", "") for line in lines] or [""]
 
 
+def in_lines(text: str, most: int) -> str:
+    """Words as `plain` returns them, in lines of at most so many `letters`."""
+    lines = [fold(line, most) for line in plain(text).splitlines()]
+    return "\n".join(line.strip() for some in lines for line in some)
+
+
 def dress(*artists: Artist) -> None:
     """Give each text of these artists the fonts for signs that its own font lacks.
 

@@ -114,6 +114,24 @@ def test_lines_are_as_long_as_they_may_be_wide_and_lose_nothing():
     assert max(map(letters, lines)) <= 8
 
 
+def test_a_long_title_is_cut_at_no_edge():
+    title = "Causal attention: nothing to the right of the diagonal, 猫 or no 猫"
+    weights = np.full((3, 3), 1 / 3, np.float32)
+    for view in (
+        av.heatmap(weights, list("abc"), title=title),
+        av.heads([weights[None]], list("abc")),
+    ):
+        view.title = title
+        figure = view.figure()
+        figure.draw_without_rendering()
+        said = figure.axes[0].title
+        assert "\n" in said.get_text() or figure.get_figwidth() > 5
+        edges = said.get_window_extent()
+        assert edges.x0 > 0
+        assert edges.x1 < figure.bbox.width
+        assert edges.y1 < figure.bbox.height
+
+
 def test_the_reader_hears_of_signs_that_lack_in_a_figure_of_their_own():
     figure, ax = plt.subplots()
     ax.set_title(NOWHERE[0])
