@@ -50,10 +50,6 @@ class View(anywidget.AnyWidget):
         """
         write(Path(path), page=lambda: page(self), figure=self.figure)
 
-    def _description(self) -> str:
-        """What its still picture is, for who cannot see it; nbconvert puts it into a page."""
-        return f"{self.title}: {self!r}" if self.title else repr(self)
-
     def _sizes(self) -> dict[str, int]:
         """How many of each axis of the selection there are, as far as the view knows."""
         raise NotImplementedError
@@ -101,7 +97,6 @@ class View(anywidget.AnyWidget):
         data, metadata = sendable(super()._repr_mimebundle_(**kwargs))
         with suppress(RuntimeError):  # of a record that was freed: the live view says so
             data["image/png"] = png(self.figure(), dpi=100)
-            metadata["image/png"] = {"alt": sendable(self._description())}
         return data, metadata
 
 
