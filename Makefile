@@ -23,9 +23,10 @@ format: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-.venv/installed: requirements.txt pyproject.toml jupyterlab.json
+.venv/installed: requirements.txt pyproject.toml jupyterlab.json nbconvert.json
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -r requirements.txt
-	mkdir -p .venv/share/jupyter/lab/settings
+	mkdir -p .venv/share/jupyter/lab/settings .venv/etc/jupyter
 	cp jupyterlab.json .venv/share/jupyter/lab/settings/overrides.json
+	cp nbconvert.json .venv/etc/jupyter/jupyter_config.json
 	touch $@

@@ -1,4 +1,7 @@
 // What every view needs: elements, numbers out of bytes, colours, questions to Python, themes.
+import { shorten } from "./visible.js";
+
+export const LABEL = 60, READ = 200; // characters of a token beside a picture, and in a sentence
 
 export const make = (parent, tag, className = "", text = "") => {
   const node = document.createElement(tag);
@@ -7,6 +10,13 @@ export const make = (parent, tag, className = "", text = "") => {
   parent.append(node);
   return node;
 };
+
+// A token in a sentence: kept apart from scripts of the other direction; a very long one is whole on hover.
+export function makeToken(parent, token) {
+  const node = make(parent, "bdi", "", shorten(token, READ));
+  if (node.textContent !== token) node.title = token;
+  return node;
+}
 
 export const makeButton = (parent, text, onClick) => {
   const button = make(parent, "button", "", text);

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import warnings
 from collections.abc import Sequence
 from html import escape
 from math import ceil, isfinite
@@ -14,10 +13,13 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from attnviz.views.inputs import check_labels, check_weights
+from attnviz.views.visible import sendable
+from attnviz.views.writing import dress, in_lines, label, letters, plain
 
 COLOR_MAP = "viridis"  # perceptually uniform, and safe for colour-blind readers
 DIVERGING = "PuOr_r"  # from less to more, safe for colour-blind readers too
 _CELL, _LABEL, _MOST = 0.24, 0.17, 7.0  # inches: a cell, the height of a label, the longer side
+_LETTER, _SMALL, _LINE = 0.1, 0.075, 0.2  # inches: a letter of a title, of a label; a title's line
 _LONGEST = 24  # characters of a label
 _THUMBNAIL = 16  # queries and keys of a head among many
 _PAIR = (("before", -0.2, "#b5b5b5"), ("after", 0.2, "#31688e"))  # name, place, colour of a bar
@@ -48,8 +50,10 @@ def plot_heatmap(
     if ax is None:
         from matplotlib import pyplot  # only here, where pyplot's bookkeeping is wanted
 
-        _, ax = pyplot.subplots(figsize=_figure_size(matrix.shape), layout="constrained")
-    return _draw(ax, matrix, queries, keys, title)
+        size, said = _fit(queries, keys, title)
+        _, ax = pyplot.subplots(figsize=size, layout="constrained")
+        return _draw(ax, matrix, queries, keys, said)
+    return _draw(ax, matrix, queries, keys, plain(title))
 
 
 def heatmap_figure(
@@ -59,9 +63,9 @@ def heatmap_figure(
 
     cells: (rows, columns), as many as queries and keys or fewer, each for a patch of them.
     """
-    shape = (len(queries), len(keys))
-    figure = Figure(figsize=_figure_size(shape), layout="constrained")
-    _draw(figure.add_subplot(), cells, queries, keys, title)
+    size, said = _fit(queries, keys, title)
+    figure = Figure(figsize=size, layout="constrained")
+    _draw(figure.add_subplot(), cells, queries, keys, said)
     return figure
 
 
@@ -80,8 +84,11 @@ def heads_figure(layers: Sequence[np.ndarray], title: str = "") -> Figure:
             y, x = i * (rows + gap), j * (columns + gap)
             mosaic[y : y + rows, x : x + columns] = np.sqrt(head)
     side = min(0.55, _MOST / max(most, len(layers)))
-    wide = max(side * most + 1.2, min(0.1 * len(title), _MOST))  # room for the title of few heads
-    figure = Figure(figsize=(wide, side * len(layers) + 1.1), layout="constrained")
+    title = in_lines(title, int(_MOST / _LETTER))
+    widest = max(map(letters, title.split("\n")))
+    wide = max(side * most + 1.2, _LETTER * widest)  # room for the title of few heads
+    high = side * len(layers) + 1.1 + _LINE * title.count("\n")
+    figure = Figure(figsize=(wide, high), layout="constrained")
     ax = figure.add_subplot(box_aspect=len(layers) / most)
     limits = {"vmin": 0, "vmax": np.nanmax(mosaic) or 1}
     ax.imshow(mosaic, cmap=COLOR_MAP, aspect="auto", interpolation="nearest", **limits)
@@ -94,7 +101,8 @@ def heads_figure(layers: Sequence[np.ndarray], title: str = "") -> Figure:
     ax.xaxis.set_label_position("top")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.set(xlabel="head", ylabel="layer", title=plain(title))
+    ax.set(xlabel="head", ylabel="layer", title=title)
+    dress(ax.title)
     return figure
 
 
@@ -108,15 +116,16 @@ def explore_figure(
 
     cells: (rows, columns), as for `heatmap_figure`.   says: titles with rows (what, before, after).
     """
-    wide, high = _figure_size((len(tokens), len(tokens)))
+    wide, high = _figure_size(tokens, tokens)
     size = (wide + 3.4, max(high, 2.6, 1.8 * len(says)))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.add_gridspec(max(1, len(says)), 2, width_ratios=(wide, 3.4))
-    _draw(figure.add_subplot(grid[:, 0]), cells, tokens, tokens, title)
+    _draw(figure.add_subplot(grid[:, 0]), cells, tokens, tokens, plain(title))
     for i, (what, rows) in enumerate(says):
         names = _draw_bars(figure.add_subplot(grid[i, 1]), what, rows)
         if i == 0:
             figure.legend(handles=names, loc="outside lower right", ncols=2, frameon=False)
+    dress(figure)
     return figure
 
 
@@ -128,7 +137,7 @@ def _draw_bars(ax: Axes, title: str, rows: Sequence[tuple[str, float, float]]) -
         ax.barh(places + shift, [_bar(row[column]) for row in some], 0.36, color=color, label=name)
         for column, (name, shift, color) in enumerate(_PAIR, 1)
     ]
-    ax.set_yticks(places, [plain(_name_row(*row)) for row in some], fontsize=9)
+    ax.set_yticks(places, [_name_row(*row) for row in some], fontsize=9)
     ax.set_ylim(len(some) - 0.4, -0.6)
     left_out = f" (the first {_BARS} of {len(rows)})" if len(rows) > _BARS else ""
     ax.set_title(plain(title) + left_out, fontsize=10)
@@ -146,7 +155,8 @@ def _bar(number: float) -> float:
 def _name_row(what: str, before: float, after: float) -> str:
     """What a pair of bars is; numbers that have no bar are said in words."""
     bars = isfinite(before) and isfinite(after)
-    return _shorten(what) if bars else f"{_shorten(what)}: {before:.3g} → {after:.3g}"
+    name = label(what, _LONGEST)
+    return name if bars else f"{name}: {before:.3g} → {after:.3g}"
 
 
 def _draw(
@@ -164,18 +174,19 @@ def _draw(
     room = ax.get_window_extent()
     wide, high = room.width / len(keys), room.height / len(queries)
     wide, high = (min(wide, high),) * 2 if square else (wide, high)
-    _label(ax.yaxis, queries, high / ax.get_figure().dpi)
-    _label(ax.xaxis, keys, wide / ax.get_figure().dpi)
+    _label_axis(ax.yaxis, queries, high / ax.get_figure().dpi)
+    _label_axis(ax.xaxis, keys, wide / ax.get_figure().dpi)
     ax.xaxis.tick_top()
     ax.xaxis.set_label_position("top")
     ax.tick_params(axis="x", labelrotation=90)
     ax.tick_params(length=0, labelsize=9)
-    ax.set(xlabel="key (is attended to)", ylabel="query (attends)", title=plain(title))
+    ax.set(xlabel="key (is attended to)", ylabel="query (attends)", title=title)
     bar = ax.get_figure().colorbar(image, ax=ax, shrink=0.6, aspect=30, pad=0.03)
     bar.set_label("attention weight", fontsize=9)
     bar.ax.tick_params(labelsize=9)
     bar.outline.set_visible(False)
     ax.spines[:].set_visible(False)
+    dress(ax.title, ax.xaxis, ax.yaxis)
     return ax
 
 
@@ -203,7 +214,7 @@ def show(figure: Figure, caption: str, alt: str) -> None:
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
     pyplot.close(figure)
-    display({"text/html": html, "text/plain": f"[figure] {caption}"}, raw=True)
+    display(sendable({"text/html": html, "text/plain": f"[figure] {caption}"}), raw=True)
 
 
 def _at_most(heads: np.ndarray, size: int) -> np.ndarray:
@@ -215,32 +226,30 @@ def _at_most(heads: np.ndarray, size: int) -> np.ndarray:
     return heads
 
 
-def _label(axis: matplotlib.axis.Axis, tokens: Sequence[str], cell: float) -> None:
+def _label_axis(axis: matplotlib.axis.Axis, tokens: Sequence[str], cell: float) -> None:
     """Label an axis with tokens, leaving some out where they would overlap; cell in inches."""
     step = ceil(_LABEL / cell)
-    axis.set_ticks(range(0, len(tokens), step), [plain(_shorten(t)) for t in tokens[::step]])
+    axis.set_ticks(range(0, len(tokens), step), [label(t, _LONGEST) for t in tokens[::step]])
 
 
-def _shorten(token: str) -> str:
-    return token if len(token) <= _LONGEST else token[: _LONGEST - 1] + "…"
+def _fit(
+    queries: Sequence[str], keys: Sequence[str], title: str
+) -> tuple[tuple[float, float], str]:
+    """The size of a figure with a title, in inches, and the title in lines that fit into it."""
+    wide, high = _figure_size(queries, keys)
+    said = in_lines(title, int((wide - 1.4) / _LETTER))  # it stands over the matrix, not the middle
+    return (wide, high + _LINE * said.count("\n")), said
 
 
-def plain(text: str) -> str:
-    """The text as matplotlib can draw it: no formula between dollars, no half of a character."""
-    return text.replace("$", r"\$").encode("utf-8", "replace").decode()
-
-
-def _figure_size(shape: tuple[int, int]) -> tuple[float, float]:
+def _figure_size(queries: Sequence[str], keys: Sequence[str]) -> tuple[float, float]:
     """Width and height in inches, with room for the labels and the colour bar."""
-    height, width = (min(_CELL * n, _MOST) for n in shape)
-    return width + 2.8, height + 1.8
+    high, wide = (min(_CELL * len(tokens), _MOST) for tokens in (queries, keys))
+    beside, above = (max(letters(label(t, _LONGEST)) for t in tokens) for tokens in (queries, keys))
+    return (wide + 2.8 + _SMALL * max(0, beside - 9), high + 1.8 + _SMALL * max(0, above - 9))
 
 
 def png(figure: Figure, dpi: int) -> str:
     """The figure as a PNG in base64; dpi in dots per inch."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # of scripts that matplotlib's font lacks; the widgets show them
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        figure.savefig(buffer, format="png", dpi=dpi)
+    figure.savefig(buffer, format="png", dpi=dpi)
     return base64.b64encode(buffer.getvalue()).decode()

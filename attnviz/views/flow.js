@@ -1,5 +1,6 @@
 // Attention as lines between two columns of tokens, in one colour for each head.
-import { clamp, make, makeButton, onTheme, questions, readShorts, soon, tableButton, takesKeys, writeTable } from "./common.js";
+import { clamp, LABEL, make, makeButton, makeToken, onTheme, questions, READ, readShorts, soon, tableButton, takesKeys, writeTable } from "./common.js";
+import { shorten, visible } from "./visible.js";
 
 const WINDOW = 64; // tokens of a column, as in flow.py
 const STEPS = 65535; // of a weight that travels in two bytes
@@ -49,11 +50,12 @@ function render({ model, el }) {
     for (const [name, value] of Object.entries(values)) model.set(name, value);
     model.save_changes();
   };
-  const tokens = { query: model.get("query_tokens"), key: model.get("key_tokens") };
+  const given = { query: model.get("query_tokens"), key: model.get("key_tokens") };
+  const tokens = { query: given.query.map(visible), key: given.key.map(visible) }; // as they can be seen
   const sentences = model.get("sentences"), colors = model.get("colors");
   const colorOf = (head) => colors[head % colors.length];
   const isLong = (side) => tokens[side].length > WINDOW;
-  const same = tokens.query.length === tokens.key.length && tokens.query.every((t, i) => t === tokens.key[i]);
+  const same = tokens.query.length === tokens.key.length && given.query.every((t, i) => t === given.key[i]);
   togetherLabel.hidden = !(same && isLong("query"));
 
   let shown = null; // what the picture shows: { layer, query, key, part }
@@ -158,7 +160,7 @@ function render({ model, el }) {
     context.font = `700 12px ${getComputedStyle(root).fontFamily}`;
     const longest = tokens[side].reduce((most, t) => (t.length > most.length ? t : most), ""); // by characters: quick
     const some = tokens[side].length > 500 ? [longest] : tokens[side];
-    return clamp(Math.ceil(Math.max(...some.map((t) => context.measureText(t).width))) + 2, 24, MAX_LABEL);
+    return clamp(Math.ceil(Math.max(...some.map((t) => context.measureText(shorten(t, LABEL)).width))) + 2, 24, MAX_LABEL);
   }
 
   function layOut() {
@@ -186,7 +188,7 @@ function render({ model, el }) {
     for (let index = shown[side]; index < shown[side] + extent(side); index++) {
       const line = make(columns[side], "div", "attnviz-flow-row");
       Object.assign(line.style, { height: `${row}px`, lineHeight: `${row}px` });
-      const token = make(line, "span", `attnviz-flow-label attnviz-flow-label-${side}`, tokens[side][index]);
+      const token = make(line, "span", `attnviz-flow-label attnviz-flow-label-${side}`, shorten(tokens[side][index], LABEL));
       token.title = `${tokens[side][index]} (${side} ${index})`;
       make(line, "span", "attnviz-flow-number");
     }
@@ -317,7 +319,7 @@ function render({ model, el }) {
       else if ("head" in text) {
         make(parent, "span", "attnviz-flow-swatch").style.background = colorOf(text.head);
         parent.append(` head ${text.head}`);
-      } else make(parent, "bdi", "", tokens[text.side][text.index]); // keeps arrows beside right-to-left scripts
+      } else makeToken(parent, tokens[text.side][text.index]);
     }
     return parent;
   };
@@ -396,7 +398,7 @@ function render({ model, el }) {
       rows.push(["", "tokens not shown", ...[mean(each), ...each].map((number) => number.toFixed(2))]);
     }
     const does = side === "query" ? "attends to" : "gets from";
-    writeTable(node, `What “${tokens[side][index]}” (${side} ${index}) ${does}, layer ${shown.layer}`,
+    writeTable(node, `What “${shorten(tokens[side][index], READ)}” (${side} ${index}) ${does}, layer ${shown.layer}`,
       ["position", other, some.length === 1 ? "weight" : "mean", ...(some.length === 1 ? [] : some.map((h) => `head ${h}`))],
       rows.map((cells) => (some.length === 1 ? cells.slice(0, 3) : cells)), 1);
   }

@@ -14,11 +14,11 @@ from matplotlib.path import Path
 from numpy.typing import ArrayLike, NDArray
 
 from attnviz.views.bundle import module, style
-from attnviz.views.figures import plain
 from attnviz.views.inputs import check_index, check_labels, check_share, check_whole, to_array
 from attnviz.views.refusing import validate
 from attnviz.views.source import Layer, check_head, check_layers, check_one_size
 from attnviz.views.view import Answer, View, check_selection
+from attnviz.views.writing import dress, label, letters, plain
 
 WINDOW = 64  # queries and keys that are shown at once; flow.js counts on it
 AT_FIRST = 1_200_000  # bytes of weights, up to which all layers are sent at once
@@ -305,17 +305,17 @@ def flow_figure(
     ax = figure.add_subplot()
     ax.set(xlim=(0, 1), ylim=(rows - 0.5, -0.5), xticks=[], yticks=[])
     ax.set_axis_off()
-    figure.suptitle(plain(title), fontsize=11)
+    figure.suptitle(plain(title), fontsize=11, wrap=True)
     for x, side, tokens, name in [
         (-0.02, "right", queries, "query (attends)"),
         (1.02, "left", keys, "key (is attended to)"),
     ]:
         ax.text(x, -1.2, name, ha=side, va="center", fontsize=9, color="0.4")
-        most = min(LABEL, max(map(len, tokens)))
-        for y, token in enumerate(tokens):
-            short = token if len(token) <= LABEL else token[: LABEL - 1] + "…"
-            text = ax.text(x, y, plain(short), ha=side, va="center", fontsize=9)
-            text.set_in_layout(len(short) > most / 2)  # measuring all of them takes its time
+        labels = [label(token, LABEL) for token in tokens]
+        most = max(map(letters, labels))
+        for y, short in enumerate(labels):
+            text = ax.text(x, y, short, ha=side, va="center", fontsize=9)
+            text.set_in_layout(letters(short) > most / 2)  # measuring all of them takes its time
     colors = np.array([to_rgb(COLORS[head % len(COLORS)]) for head in heads]).reshape(-1, 3)
     for lines in (_curves(weights, colors, threshold, fade), _stubs(outside)):
         lines.set_in_layout(False)
@@ -331,6 +331,7 @@ def flow_figure(
         columnspacing=1,
         frameon=False,
     )
+    dress(figure)
     return figure
 
 

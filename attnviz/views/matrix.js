@@ -1,5 +1,6 @@
 // A matrix of weights to point at, zoom into and walk through: cells on a canvas, labels in the DOM.
-import { clamp, largestOf, make, makeButton, onTheme, paint, paintLegend, pool, readFloats, readRoots, tableButton, takesKeys, writeTable } from "./common.js";
+import { clamp, LABEL, largestOf, make, makeButton, makeToken, onTheme, paint, paintLegend, pool, READ, readFloats, readRoots, tableButton, takesKeys, writeTable } from "./common.js";
+import { shorten, visible } from "./visible.js";
 
 const CELL = 26, MAX_CELL = 44, COMFORTABLE = 280, MAX_HEIGHT = 640; // CSS pixels
 const LABEL_STEP = 14, MAX_LABEL = 120, AXIS = 20, AXIS_LENGTH = 110, GAP = 4, DRAG = 4;
@@ -52,7 +53,7 @@ export function makeMatrix(parent, { ask, select, setColors }) {
   const currentQuery = make(plot, "div", "attnviz-label attnviz-label-query attnviz-current");
   const currentKey = make(plot, "div", "attnviz-label attnviz-label-key attnviz-current");
 
-  let data = null, queries = [], keys = [], palette; // what is shown
+  let data = null, queries = [], keys = [], palette; // what is shown; the tokens as they can be seen
   let whole, closer = null, largest = 1, lowest = 0; // the overview; a window seen more closely; the range of colours
   let scale = "linear", threshold = 0;
   let left, top, width, height, wide, high; // the layout in CSS pixels; a cell at home
@@ -78,9 +79,11 @@ export function makeMatrix(parent, { ask, select, setColors }) {
   // cells are on their way, so nothing is to be asked for.
   function show(next) {
     const sameShape = data && next.queries.length === queries.length && next.keys.length === keys.length;
+    if (next.queries !== data?.queries) queries = next.queries.map(visible);
+    if (next.keys !== data?.keys) keys = next.keys.map(visible);
     data = next;
     version += 1;
-    ({ queries, keys, palette } = next);
+    palette = next.palette;
     whole = { ...readCells(next.cells), row: 0, column: 0, endRow: queries.length, endColumn: keys.length };
     closer = null;
     pinnedRow = null;
@@ -182,8 +185,8 @@ export function makeMatrix(parent, { ask, select, setColors }) {
     const context = canvas.getContext("2d");
     context.font = `700 12px ${getComputedStyle(root).fontFamily}`;
     const longest = tokens.reduce((most, t) => (t.length <= most.length ? most : t), ""); // by characters first: quick
-    const some = tokens.length > 500 ? [longest] : tokens;
-    return Math.min(MAX_LABEL, Math.ceil(some.reduce((most, t) => Math.max(most, context.measureText(t).width), 0)) + 2);
+    const some = tokens.length > 500 ? [longest] : tokens, wide = (token) => context.measureText(shorten(token, LABEL)).width;
+    return Math.min(MAX_LABEL, Math.ceil(some.reduce((most, t) => Math.max(most, wide(t)), 0)) + 2);
   }
 
   function layOut() {
@@ -232,7 +235,7 @@ export function makeMatrix(parent, { ask, select, setColors }) {
   makeButton(zoomBox, "Show all", reset);
 
   function place(node, text, x, y, w, h) {
-    node.textContent = text;
+    node.textContent = shorten(text, LABEL);
     node.title = text;
     Object.assign(node.style, { left: `${x}px`, top: `${y}px`, width: `${w}px`, height: `${h}px` });
   }
@@ -344,9 +347,9 @@ export function makeMatrix(parent, { ask, select, setColors }) {
       const found = valueAt(current), value = make(readout, "b", "attnviz-value");
       const single = found.first === found.last && found.firstKey === found.lastKey;
       if (single) {
-        make(value, "bdi", "", queries[current.query]); // keeps the arrow's direction beside right-to-left scripts
+        makeToken(value, queries[current.query]);
         value.append(" → ");
-        make(value, "bdi", "", keys[current.key]);
+        makeToken(value, keys[current.key]);
         value.append(`: ${found.rounded ? "≈ " : ""}${digits(found.weight)}`);
         make(readout, "span", "attnviz-place", ` query ${current.query}, key ${current.key}`);
       } else {
@@ -356,11 +359,11 @@ export function makeMatrix(parent, { ask, select, setColors }) {
     }
     if (!pinned || !pinnedRow?.weights) return;
     const line = make(readout, "div", "attnviz-pinned", "pinned: ");
-    make(line, "bdi", "", queries[pinned.query]);
+    makeToken(line, queries[pinned.query]);
     line.append(data.range ? " changed most in " : " attends most to ");
     strongest(pinnedRow.weights, 3).forEach((key, i) => {
       if (i) line.append(" · ");
-      make(line, "bdi", "", keys[key]);
+      makeToken(line, keys[key]);
       line.append(`\u00a0${digits(pinnedRow.weights[key])}`);
     });
   }
@@ -378,7 +381,7 @@ export function makeMatrix(parent, { ask, select, setColors }) {
     }
     const some = strongest(weights, TABLE_ROWS).sort((a, b) => a - b);
     const which = some.length < keys.length ? `, the ${some.length} largest of ${keys.length} weights` : "";
-    writeTable(node, `What “${queries[query]}” (query ${query}) ${data.range ? "changed in" : "attends to"}${which}`,
+    writeTable(node, `What “${shorten(queries[query], READ)}” (query ${query}) ${data.range ? "changed in" : "attends to"}${which}`,
       ["position", "key", "weight"], some.map((key) => [key, keys[key], digits(weights[key])]), 1);
   }
 

@@ -1,5 +1,6 @@
 // Attention laid over an image, patch by patch.
-import { clamp, make, paint, questions, readShorts, soon, tableButton, takesKeys, writeTable } from "./common.js";
+import { clamp, LABEL, make, makeToken, paint, questions, readShorts, soon, tableButton, takesKeys, writeTable } from "./common.js";
+import { shorten, visible } from "./visible.js";
 
 const WIDEST = 640, HIGHEST = 400, TILE = 72; // CSS pixels: the picture, and the longer side of a head's small one
 const TEXT = 400; // CSS pixels for the words below the picture
@@ -106,7 +107,7 @@ function drawLegend(canvas, palette, strength) {
 function render({ model, el }) {
   const { rows, columns, extra, first, width, height } = model.get("grid");
   const nPatches = rows * columns, nKeys = extra + nPatches;
-  const layers = model.get("layers"), tokens = model.get("tokens"), palette = model.get("palette");
+  const layers = model.get("layers"), tokens = model.get("tokens").map(visible), palette = model.get("palette");
   const ofText = tokens.length > 0; // the queries are no patches
   const digits = (weight) => weight.toFixed(nKeys > 1000 ? 5 : 4);
   const hint = ofText
@@ -147,7 +148,7 @@ function render({ model, el }) {
   problem.setAttribute("role", "status");
   const table = tableButton(left, root, fillTable);
   const chips = makeChoices(chipLine, "Query", (i) => select({ query: i }));
-  for (let i = 0; i < (ofText ? tokens.length : extra); i++) make(chips.add(), "bdi", "", nameOf(i));
+  for (let i = 0; i < (ofText ? tokens.length : extra); i++) make(chips.add(), "bdi", "", shorten(nameOf(i), LABEL)).title = nameOf(i);
   if (!ofText) make(chipLine, "span", "", extra ? "or click a patch" : "click a patch");
 
   // --- what is shown --------------------------------------------------------------------------
@@ -269,7 +270,7 @@ function render({ model, el }) {
   function writeQuestion() {
     const { layer, head, query } = shown, { heads } = layers[layer];
     question.textContent = "What does ";
-    make(question, "bdi", "", nameOf(query));
+    makeToken(question, nameOf(query));
     const which = head !== null ? `head ${head}` : heads > 1 ? `mean of its ${heads} heads` : "its one head";
     question.append(` look at? Layer ${layer}, ${which}`);
   }

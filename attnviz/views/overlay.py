@@ -17,17 +17,19 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image  # comes with matplotlib
 
 from attnviz.views.bundle import module, style
-from attnviz.views.figures import COLOR_MAP, plain
+from attnviz.views.figures import COLOR_MAP
 from attnviz.views.inputs import check_index, check_share, check_tokens, to_array
 from attnviz.views.refusing import validate
 from attnviz.views.source import check_layers, check_one_size
 from attnviz.views.view import Answer, View
+from attnviz.views.writing import dress, label, plain
 
 SIDE = 512  # pixels of the picture that is sent
 AT_ONCE = 2**20  # bytes of weights sent at first, and with each answer
 PAGE = 2**23  # bytes of weights in a saved page
 MOST_EXTRA = 16  # tokens that are no patch, before the patches
 COARSE = 112  # pixels: a smaller image shows them in the figure
+LONGEST = 24  # characters of a token in the figure
 ROUNDING = 1e-3  # resizing may leave 0 to 1 by so much
 
 
@@ -96,7 +98,7 @@ class OverlayView(View):
             outlined=None if self.tokens or query < extra else query - extra,
         )
         said = f"{self._name(query)}: layer {layer}, {of}"
-        figure.axes[0].set_title(plain(f"{self.title}\n{said}" if self.title else said))
+        dress(figure.axes[0].set_title(f"{plain(self.title)}\n{said}" if self.title else said))
         return figure
 
     def _shown(self) -> tuple[int, int | None, int]:
@@ -108,10 +110,10 @@ class OverlayView(View):
         return layer, head, self._first if query is None else query
 
     def _name(self, query: int) -> str:
-        """What a query is called."""
+        """What a query is called in a figure."""
         patch = query - self.grid["extra"]
         if self.tokens:
-            return self.tokens[query]
+            return label(self.tokens[query], LONGEST)
         if patch < 0:
             return "[CLS]" if query == 0 else f"extra {query}"
         row, column = divmod(patch, self.grid["columns"])
@@ -225,6 +227,7 @@ def fits(all_heads: int, most_heads: int, n_keys: int) -> bool:
 def check_image(image: ArrayLike) -> NDArray[np.uint8]:
     """Return an image as uint8 (height, width, 3), or raise; what is allowed says `overlay`."""
     wanted = "image must be (height, width) or (height, width, 3), or (1 or 3, height, width)"
+    image = _as_rgb(image) if isinstance(image, Image.Image) else image
     try:
         pixels = to_array(image)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -236,6 +239,8 @@ def check_image(image: ArrayLike) -> NDArray[np.uint8]:
         pixels = pixels[:, :, None]
     if pixels.ndim != 3 or pixels.shape[2] not in channels or 0 in pixels.shape:
         hint = ": choose one of the batch, such as image[0]" * (pixels.ndim == 4)
+        if pixels.ndim == 3 and 4 in (pixels.shape[0], pixels.shape[2]):
+            hint = ": leave its transparency out, such as image[..., :3]"
         raise ValueError(f"{wanted}, got shape {pixels.shape}{hint}")
     if pixels.dtype.kind == "f":
         low, high = float(pixels.min()), float(pixels.max())
@@ -248,6 +253,28 @@ def check_image(image: ArrayLike) -> NDArray[np.uint8]:
     if pixels.dtype != np.uint8:
         raise TypeError(f"image must be uint8 (0 to 255) or float (0 to 1), got {pixels.dtype}")
     return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+
+
+def _as_rgb(image: Image.Image) -> NDArray:
+    """The colours of a PIL image of any mode, (height, width, 3), or its numbers from 0 to 1."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        numbers = np.asarray(image)
+        if image.mode == "F" and 0 <= numbers.min() <= numbers.max() <= 1:
+            return numbers
+        raise ValueError(
+            f"image has mode {image.mode} and numbers from {numbers.min():.4g} to "
+            f"{numbers.max():.4g}, but not which of them is white: if it is 255, give "
+            'image.convert("RGB"), or else np.asarray(image) divided by it'
+        )
+    if image.mode not in ("LA", "La", "P", "PA", "RGBA", "RGBa"):
+        return np.asarray(image.convert("RGB"))
+    image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    if image.getchannel("A").getextrema()[0] < 255:
+        raise ValueError(
+            "image has transparent pixels, and models differ in what they see there: give what "
+            'this one saw, most often image.convert("RGB")'
+        )
+    return np.asarray(image)[:, :, :3]
 
 
 def check_patch(patch: int | tuple[int, int]) -> tuple[int, int]:
@@ -357,7 +384,8 @@ def overlay(
             (head, query, key), such as transformers' `outputs.attentions`.
     image:  what the model saw, in the size it saw: (height, width) or (height, width, 3), or, as
             models take it, (1, height, width) or (3, height, width); an array or a tensor, uint8
-            from 0 to 255 or float from 0 to 1.
+            from 0 to 255 or float from 0 to 1; or a PIL image, whose mode becomes RGB. Refused are
+            transparent pixels and modes that do not say which number is white, as I;16.
     patch:  the side of a patch in pixels of that image, or (height, width).
     tokens: labels of the queries where they are no patches, as in cross-attention from a text.
     item:   which of the batch.

@@ -1,5 +1,6 @@
 // Attention weights taken apart: query times key in each dimension, the score, the mask, the softmax.
-import { asNumber, asWord, clamp, make, onTheme, questions, readFloats, soon, tableButton, takesKeys, writeTable } from "./common.js";
+import { asNumber, asWord, clamp, LABEL, make, makeToken, onTheme, questions, READ, readFloats, soon, tableButton, takesKeys, writeTable } from "./common.js";
+import { shorten, visible } from "./visible.js";
 
 const LINE = 28, LABELS = [120, 168], NUMBER = 56, WEIGHT = 104, BETWEEN = 12, EDGE = 6, SCROLLBAR = 16; // CSS pixels
 const DIMENSION = [1, 24], NARROWEST = 96, TOKEN_LINE = 25; // the width of a dimension; of a column of vectors
@@ -61,7 +62,7 @@ function render({ model, el }) {
   takesKeys(body, "Keys. Up and down arrows choose a key, left and right a dimension, Enter selects a key, Escape lets it go.");
 
   const { ask, stop } = questions(model);
-  const queries = model.get("query_tokens"), keys = model.get("key_tokens"), scale = asNumber(model.get("scale"));
+  const [queries, keys] = ["query_tokens", "key_tokens"].map((name) => model.get(name).map(visible)), scale = asNumber(model.get("scale"));
   let shown = readScores(model.get("row"), model.get("row").buffers);
   let marked = null, dimension = null; // a line of the keys, and a dimension, that the reader points at
   let size, left, columns; // the width of a dimension and where the vectors begin; the columns of numbers
@@ -150,9 +151,9 @@ function render({ model, el }) {
     if (first > 0) make(strip, "span", "attnviz-place", "… ");
     let chosen;
     for (let i = first; i < end; i++) {
-      const token = make(strip, "span", "attnviz-token", queries[i] || " ");
+      const token = make(strip, "span", "attnviz-token", shorten(queries[i], LABEL));
       token.dataset.query = i;
-      token.title = `query ${i}`;
+      token.title = token.textContent === queries[i] ? `query ${i}` : `query ${i} ${queries[i]}`;
       if (i === at) chosen = token;
     }
     if (end < queries.length) make(strip, "span", "attnviz-place", " …");
@@ -224,7 +225,7 @@ function render({ model, el }) {
     const node = make(line, "span", "attnviz-key");
     node.title = `${position} ${token}`;
     make(node, "span", "attnviz-place", position);
-    make(node, "bdi", "", token);
+    make(node, "bdi", "", shorten(token, LABEL));
   }
 
   // Vectors as bars from a middle line, up for positive numbers; `most` gets the full height.
@@ -287,9 +288,9 @@ function render({ model, el }) {
   }
   function writeSentence(i) {
     const key = shown.keys[i], name = make(readout, "b", "attnviz-value");
-    make(name, "bdi", "", queries[shown.query]); // keeps the arrow's direction beside right-to-left scripts
+    makeToken(name, queries[shown.query]);
     name.append(" → ");
-    make(name, "bdi", "", keys[key]);
+    makeToken(name, keys[key]);
     make(readout, "span", "attnviz-place", ` query ${shown.query}, key ${key}`);
     make(readout, "div", "attnviz-sentence", sentence(i));
   }
@@ -310,7 +311,7 @@ function render({ model, el }) {
   }
 
   function fillTable(node) {
-    const name = `“${queries[shown.query]}” (query ${shown.query})`, selected = lineOf(model.get("selection").key);
+    const name = `“${shorten(queries[shown.query], READ)}” (query ${shown.query})`, selected = lineOf(model.get("selection").key);
     if (selected < 0) {
       writeTable(node, `What ${name} makes of its keys; select a key for its dimensions`,
         ["position", "key", ...columns.map(([column]) => column), "weight"],
@@ -319,7 +320,7 @@ function render({ model, el }) {
     }
     const key = shown.keys[selected], start = selected * shown.d;
     const rows = Array.from(shown.q, (q, i) => [i, say(q, 3), say(shown.k[start + i], 3), say(shown.products[start + i], 3)]);
-    writeTable(node, `${name} and “${keys[key]}” (key ${key}), dimension by dimension: ${sentence(selected)}`,
+    writeTable(node, `${name} and “${shorten(keys[key], READ)}” (key ${key}), dimension by dimension: ${sentence(selected)}`,
       ["dimension", "q", "k", "q × k"], [...rows, ["sum", "", "", say(shown.dots[selected], 3)]], 0);
   }
 

@@ -8,8 +8,8 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from attnviz.views.figures import plain
 from attnviz.views.scores_row import ScoreRow
+from attnviz.views.writing import dress, label, plain
 
 PLUS, MINUS = "#0072b2", "#d55e00"  # told apart by colour-blind readers, on white and on black
 _VECTORS, _NUMBER, _LINE = 3.2, 0.75, 0.34  # inches: a column of vectors, one of numbers, a row
@@ -33,12 +33,13 @@ def scores_figure(
     _bars(middle, row.k * row.q, 1)
     left.set_title("query q, and below it the keys k", fontsize=9)
     middle.set_title("q ∘ k: their products, one by one", fontsize=9)
-    labels = [f"query {row.query}  {_label(query)}"]
-    labels += [f"{key}  {_label(token)}" for key, token in zip(row.keys, keys, strict=True)]
+    labels = [f"query {row.query}  {label(query, _LONGEST)}"]
+    labels += [f"{k}  {label(token, _LONGEST)}" for k, token in zip(row.keys, keys, strict=True)]
     left.set_yticks(range(len(labels)), labels)
     left.set_ylim(len(labels) - 0.4, -0.6)
     _write(right, columns)
-    figure.suptitle(plain(title), fontsize=11)
+    figure.suptitle(plain(title), fontsize=11, wrap=True)
+    dress(figure)
     return figure
 
 
@@ -88,7 +89,3 @@ def _write(ax: Axes, columns: dict[str, list[str]]) -> None:
         ax.text(i, 0, name, ha="right", va="center", fontsize=9, weight="bold")
         for y, number in enumerate(numbers, 1):
             ax.text(i, y, number.replace("-", "−"), ha="right", va="center", fontsize=9)
-
-
-def _label(token: str) -> str:
-    return plain(token if len(token) <= _LONGEST else token[: _LONGEST - 1] + "…")

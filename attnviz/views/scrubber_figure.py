@@ -1,9 +1,7 @@
 """A head at several training steps, and the loss, as a matplotlib figure."""
 
 from collections.abc import Sequence
-from itertools import chain
 from math import ceil
-from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from attnviz.views.figures import COLOR_MAP, plain
+from attnviz.views.figures import COLOR_MAP
+from attnviz.views.writing import dress, in_lines, label, letters
 
 MOST = 6  # steps in a row
 _WIDTH, _CELL, _LABEL = 10.8, 0.2, 0.16  # inches: all matrices, a cell, the height of a label
@@ -31,10 +30,10 @@ def scrubber_figure(
     cells: (step, row, column), one for each of the steps.   labels: of the queries and the keys.
     """
     some = np.unique(np.linspace(0, len(steps) - 1, min(MOST, len(steps))).round().astype(int))
-    queries, keys = labels
+    queries, keys = ([label(token, _LONGEST) for token in tokens] for tokens in labels)
     most = min(3.2, _WIDTH / len(some))
     wide, high = (min(most, max(1.2, _CELL * len(tokens))) for tokens in (keys, queries))
-    longest = [min(_LONGEST, max(map(len, tokens))) * 0.075 for tokens in labels]
+    longest = [max(map(letters, tokens)) * 0.075 for tokens in (queries, keys)]
     below = 1.9 if len(losses) else 0
     width = max(wide * len(some) + longest[0] + 1.5, 4.5)
     size = (width, high + longest[1] + 1.1 + below)
@@ -55,8 +54,8 @@ def scrubber_figure(
             vmin=0,
             vmax=cells.max() or 1,
         )
-        _label(ax, "x", keys, wide)
-        _label(ax, "y", queries if ax is axes[0] else (), high)
+        _label_axis(ax, "x", keys, wide)
+        _label_axis(ax, "y", queries if ax is axes[0] else (), high)
         ax.xaxis.tick_top()
         ax.tick_params(length=0, labelsize=8)
         ax.tick_params(axis="x", labelrotation=90)
@@ -68,17 +67,15 @@ def scrubber_figure(
     bar.set_label("attention weight", fontsize=9)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
-    lines = [wrap(line, int(11 * width)) for line in title.splitlines()]
-    tops.suptitle(plain("\n".join(chain(*lines))), fontsize=11)
+    tops.suptitle(in_lines(title, int(11 * width)), fontsize=11)
+    dress(figure)
     return figure
 
 
-def _label(ax: Axes, axis: str, tokens: Sequence[str], room: float) -> None:
+def _label_axis(ax: Axes, axis: str, tokens: Sequence[str], room: float) -> None:
     """Label an axis with tokens, leaving some out where they would overlap; room in inches."""
     step = ceil(_LABEL * len(tokens) / room) or 1
-    short = [t if len(t) <= _LONGEST else t[: _LONGEST - 1] + "…" for t in tokens[::step]]
-    ax.set(**{f"{axis}ticks": range(0, len(tokens), step)})
-    ax.set(**{f"{axis}ticklabels": list(map(plain, short))})
+    ax.set(**{f"{axis}ticks": range(0, len(tokens), step), f"{axis}ticklabels": tokens[::step]})
 
 
 def _draw_losses(ax: Axes, losses: NDArray[np.float64], marked: Sequence[int], last: int) -> None:

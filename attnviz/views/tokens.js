@@ -1,5 +1,6 @@
 // Tokenizers side by side: a text to type, and the pieces that each of them cuts it into.
-import { clamp, make, questions, tableButton, writeTable } from "./common.js";
+import { clamp, make, makeToken, questions, tableButton, writeTable } from "./common.js";
+import { shorten, visible } from "./visible.js";
 
 const PAUSE = 100; // milliseconds without typing before Python is asked
 const TALL = 152; // CSS pixels: the text field at its highest
@@ -7,13 +8,6 @@ const LONGEST = 60, BYTES = 16; // characters of a piece that are drawn, bytes t
 const KINDS = ["", "special", "unknown"]; // of pieces
 
 const counted = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
-const shorten = (text, most) => { const all = Array.from(text); return all.length > most ? `${all.slice(0, most - 1).join("")}…` : text; };
-
-// What cannot be seen, made visible: spaces, line ends, joiners, accents without a letter.
-const WHITE = { " ": "␣", "\n": "↵", "\t": "⇥" };
-const visible = (text) => text
-  .replace(/[\s\p{Cc}\p{Cf}]/gu, (c) => WHITE[c] ?? `‹${c.codePointAt(0).toString(16).padStart(4, "0")}›`)
-  .replace(/^(?=\p{M})/u, "◌");
 
 // From a place in characters, as Python counts them, to one in the halves that JavaScript counts.
 function placeOf(text, characters) {
@@ -72,13 +66,13 @@ function render({ model, el }) {
     rows.replaceChildren();
     lists = cuts().map(({ name }, number) => {
       const heading = make(rows, "div", "attnviz-cut-heading");
-      make(heading, "b", "", name);
+      make(heading, "b", "", name && visible(name));
       const count = make(heading, "span");
       const list = make(rows, "div", "attnviz-cut-pieces");
       Object.assign(list, { tabIndex: 0, count });
       list.dataset.lmSuppressShortcuts = "true";
       list.setAttribute("role", "listbox");
-      list.setAttribute("aria-label", `pieces${name && ` of ${name}`}`);
+      list.setAttribute("aria-label", `pieces${name && ` of ${visible(name)}`}`);
       const indexOf = (event) => { const chip = event.target.closest(".attnviz-piece"); return chip ? Number(chip.dataset.at) : null; };
       list.addEventListener("pointerover", (event) => { const at = indexOf(event); point(at === null ? null : [number, at]); });
       list.addEventListener("pointerleave", () => point(null));
@@ -107,8 +101,10 @@ function render({ model, el }) {
         chip.dataset.at = at;
         if (!kind) chip.dataset.tint = at % 4;
         chip.setAttribute("role", "option");
-        chip.setAttribute("aria-label", `${visible(shorten(token, LONGEST))}, ${kind && `${kind}, `}id ${cut.ids[at]}, ${at + 1} of ${n}`);
-        make(chip, "bdi", "", visible(shorten(token, LONGEST)));
+        const said = visible(token), short = shorten(said, LONGEST);
+        if (short !== said) chip.title = said;
+        chip.setAttribute("aria-label", `${short}, ${kind && `${kind}, `}id ${cut.ids[at]}, ${at + 1} of ${n}`);
+        make(chip, "bdi", "", short);
         make(chip, "small", "", cut.ids[at]);
       });
       list.replaceChildren(all);
@@ -130,12 +126,12 @@ function render({ model, el }) {
     }
     const [number, at] = one, cut = cuts()[number], { span, where } = describe({ cut, at });
     lists[number].children[at].classList.add("attnviz-current");
-    make(make(readout, "b"), "bdi", "", visible(shorten(cut.tokens[at], LONGEST)));
+    makeToken(make(readout, "b"), visible(cut.tokens[at]));
     const kind = kindOf(cut, at);
     make(readout, "span", "", ` id ${cut.ids[at]}${kind && `, ${kind}`}: ${where}`);
     if (span) {
       make(readout, "span", "", " “");
-      make(readout, "bdi", "", visible(shorten(span, LONGEST)));
+      makeToken(readout, visible(span));
       make(readout, "span", "", `”, ${inBytes(span)}`);
     }
     mark(model.get("text"), cut.starts[at], cut.ends[at]);
@@ -193,7 +189,7 @@ function render({ model, el }) {
   function writePieces(element) {
     const lines = cuts().flatMap((cut) => cut.tokens.map((token, at) => {
       const { span, where } = describe({ cut, at });
-      return [cut.name, at, visible(token), cut.ids[at], kindOf(cut, at), where, visible(span)];
+      return [cut.name && visible(cut.name), at, visible(token), cut.ids[at], kindOf(cut, at), where, span && visible(span)];
     }));
     writeTable(element, size.textContent, ["tokenizer", "place", "piece", "id", "kind", "where", "text"], lines, 2);
   }

@@ -14,6 +14,7 @@ from attnviz.views.inputs import check_index
 from attnviz.views.page import page, strict
 from attnviz.views.refusing import RefusingWidget, validate
 from attnviz.views.saving import write
+from attnviz.views.visible import sendable
 
 NOTHING = {"layer": None, "head": None, "query": None, "key": None}
 Answer = tuple[dict[str, Any], list[bytes]]  # what JSON can hold, and numbers as bytes
@@ -70,6 +71,13 @@ class View(RefusingWidget):
         """The questions that a saved page can answer by itself, with their answers."""
         return iter(())
 
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The traits as they go to the page."""
+        return sendable(super().get_state(*args, **kwargs))
+
+    def _send(self, msg: dict[str, Any], buffers: list | None = None) -> None:
+        super()._send(sendable(msg), buffers)  # answers too, and what the page said, sent back
+
     def _hear(self, _: object, content: dict[str, Any], __: object) -> None:
         if not isinstance(content, dict) or "question" not in content:
             return
@@ -95,7 +103,7 @@ class View(RefusingWidget):
             self.selection = {**self.selection, "query": None, "key": None}
 
     def _repr_mimebundle_(self, **kwargs: object) -> tuple[dict, dict]:
-        data, metadata = super()._repr_mimebundle_(**kwargs)
+        data, metadata = sendable(super()._repr_mimebundle_(**kwargs))
         with suppress(RuntimeError):  # of a record that was freed: the live view says so
             data["image/png"] = png(self.figure(), dpi=100)
         return data, metadata

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from slides import slide_types
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 LESSONS = sorted(FOLDER.glob("*.ipynb"))
@@ -107,6 +108,23 @@ def test_widgets_live_on_in_the_saved_notebook(lesson):
     shown = {d[WIDGET]["model_id"] for d in data(lesson) if WIDGET in d}
     assert shown
     assert shown <= lesson.metadata.widgets[STATE]["state"].keys()
+
+
+def test_headings_begin_slides(lesson):
+    """`python tests/notebooks/slides.py` makes it so."""
+    told = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in lesson.cells]
+    assert told == slide_types(lesson.cells)
+
+
+def test_slides_hold_few_cells():
+    kinds = ["# A", "code", "## B", "prose", "code", "prose", "code", "prose", "### C", "<details>"]
+    cells = [
+        {"cell_type": "code" if source == "code" else "markdown", "source": source}
+        for source in [*kinds, "code", "text\n### D"]
+    ]
+    found = dict(enumerate(slide_types(cells)))
+    slides = {0: "slide", 2: "slide", 5: "subslide", 8: "subslide", 11: "subslide"}
+    assert {i: kind for i, kind in found.items() if kind} == slides
 
 
 def exercises(lesson):

@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported
 
@@ -146,6 +146,24 @@ FORMS = {
 }
 
 
+RED_AND_BLUE = Image.new("RGB", (48, 32), (255, 0, 0))
+RED_AND_BLUE.paste((0, 0, 255), (24, 0, 48, 32))
+MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"]
+MODES += ["LAB"]
+
+
+def in_mode(mode):
+    """A picture that is red on its left and blue on its right."""
+    if mode == "LAB":
+        spaces = [ImageCms.createProfile(name) for name in ("sRGB", "LAB")]
+        return ImageCms.profileToProfile(RED_AND_BLUE, *spaces, outputMode="LAB")
+    steps = {"La": ["LA", "La"], "RGBa": ["RGBA", "RGBa"], "PA": ["P", "PA"]}
+    image = RED_AND_BLUE
+    for step in steps.get(mode, [mode]):
+        image = image.convert(step)
+    return image.copy()
+
+
 class TestTheImage:
     def test_is_sent_as_it_is_up_to_512_pixels(self, view):
         assert np.array_equal(sent_picture(view), picture())
@@ -169,6 +187,45 @@ class TestTheImage:
         wanted = pixels[:, :, :1] * np.ones(3, np.uint8) if "grey" in form else pixels
         assert np.array_equal(sent_picture(overlay(weights, FORMS[form](pixels))), wanted)
 
+    @pytest.mark.parametrize("mode", MODES)
+    def test_of_every_pil_mode_in_the_colours_that_pil_gives_it(self, weights, mode):
+        image = in_mode(mode)
+        assert image.mode == mode
+        wanted = np.asarray((image.convert("LA") if mode == "La" else image).convert("RGB"))
+        assert np.array_equal(sent_picture(overlay(weights, image)), wanted)
+        grey = mode in ("1", "L", "LA", "La")
+        off = abs(wanted.astype(int) - np.asarray(RED_AND_BLUE.convert("RGB"))).max()
+        assert grey or off < 25  # LAB does not hold all of blue
+
+    @pytest.mark.parametrize("mode", ["LA", "La", "P", "PA", "RGBA", "RGBa"])
+    def test_with_transparent_pixels_is_refused_with_a_remedy_that_works(self, weights, mode):
+        image = in_mode(mode)
+        if mode == "P":  # as GIF has it: one colour that is none
+            image.info["transparency"] = image.getpixel((0, 0))
+        else:
+            image = in_mode({"La": "LA", "RGBa": "RGBA"}.get(mode, mode))
+            image.putalpha(Image.linear_gradient("L").resize(image.size))
+            image = image.convert(mode)
+        with pytest.raises(
+            ValueError, match=r'image has transparent pixels.*image\.convert\("RGB"'
+        ):
+            overlay(weights, image)
+        if mode != "La":  # which PIL itself does not convert
+            overlay(weights, image.convert("RGB"))
+
+    @pytest.mark.parametrize("mode", ["I", "I;16", "I;16B", "I;16L", "F"])
+    def test_of_numbers_without_a_white_is_refused_with_remedies_that_work(self, weights, mode):
+        image = Image.new(mode, (48, 32), 500)
+        with pytest.raises(ValueError, match=f"image has mode {mode} and numbers from 500 to 500"):
+            overlay(weights, image)
+        view = overlay(weights, np.asarray(image) / 1000)
+        assert np.unique(sent_picture(view)).tolist() == [128]
+        overlay(weights, image.convert("RGB"))
+
+    def test_of_pil_s_floats_from_0_to_1(self, weights):
+        view = overlay(weights, Image.new("F", (48, 32), 0.5))
+        assert np.unique(sent_picture(view)).tolist() == [128]
+
     def test_of_three_pixels_height_keeps_its_channels_last(self):
         pixels = picture(3, 12)
         view = overlay(attention(4, 4), pixels, 3)
@@ -178,7 +235,8 @@ class TestTheImage:
         ("image", "error", "message"),
         [
             (np.zeros((1, 3, 32, 48)), ValueError, r"shape \(1, 3, 32, 48\).*image\[0\]"),
-            (np.zeros((32, 48, 4)), ValueError, r"image must be .*got shape \(32, 48, 4\)"),
+            (np.zeros((32, 48, 4)), ValueError,
+             r"image must be .*got shape \(32, 48, 4\): leave its transparency out"),
             (np.zeros((0, 48, 3)), ValueError, r"got shape \(0, 48, 3\)"),
             (np.zeros(48), ValueError, r"got shape \(48,\)"),
             (np.zeros((32, 48), np.int64), TypeError, "uint8 .*float .*got int64"),
