@@ -14,17 +14,14 @@ import pytest
 
 
 class Apart:
-    """Some tests that run in another process.
-
-    It starts at once, as it takes seconds until it is ready, and again after a crash.
-    """
+    """Some tests that run in another process, which starts again after a crash."""
 
     def __init__(self, config, items):
         self._config, self._names = config, [item.nodeid for item in items]
-        self._errors = TemporaryFile("w+")  # noqa: SIM115
-        self._start()
+        self._errors, self._process = TemporaryFile("w+"), None  # noqa: SIM115
 
-    def _start(self):
+    def start(self):
+        """Let the process get ready, which takes it seconds; without a call `run` does it."""
         self._process = subprocess.Popen(
             [sys.executable, __file__, *self._names],
             cwd=self._config.rootpath,
@@ -36,8 +33,8 @@ class Apart:
 
     def run(self, item):
         """Let a test run there, and pass its reports on."""
-        if self._process.poll() is not None:
-            self._start()
+        if self._process is None or self._process.poll() is not None:
+            self.start()
         print(item.nodeid, file=self._process.stdin, flush=True)
         hook, where = item.ihook, {"nodeid": item.nodeid, "location": item.location}
         hook.pytest_runtest_logstart(**where)
@@ -59,8 +56,9 @@ class Apart:
         return pytest.TestReport(item.nodeid, item.location, {}, "failed", said, "call")
 
     def end(self):
-        self._process.kill()
-        self._process.wait()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
         self._errors.close()
 
 

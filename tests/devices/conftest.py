@@ -5,6 +5,7 @@ run in a process of their own and report from there; alone (`pytest tests/device
 pytest's own, as a debugger wants it.
 """
 
+import os
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,11 @@ _apart = pytest.StashKey[Apart]()
 
 def pytest_collection_finish(session):
     ours = [item for item in session.items if HERE in item.path.parents]
-    if session.config.option.collectonly:
+    if av.device().type != "cpu" or not 0 < len(ours) < len(session.items):
         return
-    if av.device().type == "cpu" and 0 < len(ours) < len(session.items):
-        session.stash[_apart] = Apart(session.config, ours)
+    session.stash[_apart] = Apart(session.config, ours)
+    if not session.config.option.collectonly and "PYTEST_XDIST_WORKER" not in os.environ:
+        session.stash[_apart].start()  # gets ready while other tests run; a worker may need none
 
 
 def pytest_runtest_protocol(item):

@@ -201,19 +201,25 @@ def _empty_strided(
     return Pretend(torch.empty_strided(size, stride, dtype=dtype, device="cpu"))
 
 
-def _copy_from(source: Tensor, target: Pretend, non_blocking: bool = False) -> Pretend:
-    target.inner.copy_(source.inner if isinstance(source, Pretend) else source)
+def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
+    here, there = (t.inner if isinstance(t, Pretend) else t for t in (source, target))
+    there.copy_(here)
     return target
 
 
 # What autocast casts on GPUs, as far as attention needs it.
-_TO_LOWER = (
-    *("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "scaled_dot_product_attention"),
-)
-_TO_FLOAT32 = (
-    *("layer_norm", "softmax.int", "log_softmax.int", "sum", "sum.dim_IntList", "exp", "log"),
-    *("nll_loss", "cumsum", "pow.Tensor_Scalar", "rsqrt"),
-)
+_TO_LOWER = ["linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "scaled_dot_product_attention"]
+_TO_FLOAT32 = [
+    "layer_norm",
+    "softmax.int",
+    "log_softmax.int",
+    "nll_loss",
+    "sum",
+    "cumsum",
+    "exp",
+    "log",
+    "rsqrt",
+]
 
 
 def _cast_first(name: str, dtype: Callable[[], torch.dtype]) -> Callable:
@@ -223,8 +229,7 @@ def _cast_first(name: str, dtype: Callable[[], torch.dtype]) -> Callable:
     autocast = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
 
     def cast(tensor: Tensor) -> Tensor:
-        eligible = tensor.is_floating_point() and tensor.dtype != torch.float64
-        return tensor.to(dtype()) if eligible and isinstance(tensor, Pretend) else tensor
+        return tensor.to(dtype()) if tensor.is_floating_point() else tensor
 
     def run(*args: Any, **kwargs: Any) -> Any:
         with torch._C._ExcludeDispatchKeyGuard(autocast):
