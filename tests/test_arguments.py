@@ -351,6 +351,8 @@ def test_what_is_no_mask(name, take):
         (lambda: RECORD.part(0, 1), "heads must be a slice, got 1"),
         (lambda: data.Masking("bert"), "Tokenizer, got str"),
         (lambda: data.pack(TEXTS, None, 4), "Tokenizer, got NoneType"),
+        (lambda: data.encode_texts(TEXTS, "bert", 4), "Tokenizer, got str"),
+        (lambda: data.next_sentence_pairs(TEXTS, 3, 8, None), "Tokenizer, got int"),
         (lambda: av.timeit([int]), "functions by name, such as {'mine': f}, got list"),
         (lambda: av.timeit({"a": 3}), r"sides\['a'\] must be a function, got 3"),
         (lambda: timing.most_memory(3), "run must be a function, got 3"),

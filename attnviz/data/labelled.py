@@ -6,7 +6,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from attnviz.checks import check_whole
+from attnviz.checks import check_kind, check_whole
 from attnviz.data.packing import shuffled
 from attnviz.data.padding import pad
 from attnviz.data.reading import several_texts
@@ -18,11 +18,12 @@ def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, length: int) -> lis
 
     length: the most pieces. Of a longer text the first quarter and the last three quarters of that
             are kept: in a review the verdict mostly stands at the end.
-    Raises ValueError for a length below 4, TypeError for one text instead of several, or what are
-    no texts.
+    Raises ValueError for a length below 4, TypeError for one text instead of several, what are no
+    texts, or another tokenizer.
     Source: Sun et al. 2019, "How to Fine-Tune BERT for Text Classification?", section 5.3.1.
     """
     texts, length = several_texts(texts), check_whole("length", length, 4)
+    check_kind("tokenizer", tokenizer, Tokenizer)
     head = length // 4
     rows = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
     return [row if len(row) <= length else row[:head] + row[head - length :] for row in rows]

@@ -6,7 +6,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from attnviz.checks import check_kind, check_share
+from attnviz.checks import check_share
 from attnviz.data.wordpiece import CONTINUES, MASK, SPECIAL
 from attnviz.tensors import check_batch, check_int64, check_values, extremes
 
@@ -49,7 +49,8 @@ class Masking:
         random: float = 0.1,
         whole_words: bool = False,
     ):
-        check_kind("tokenizer", tokenizer, Tokenizer)
+        if not hasattr(tokenizer, "get_vocab"):
+            raise TypeError(f"tokenizer must be a Tokenizer, got {type(tokenizer).__name__}")
         rate, mask = check_share("rate", rate), check_share("mask", mask)
         random = check_share("random", random)
         if not rate:

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from attnviz.checks import check_whole
+from attnviz.checks import check_kind, check_whole
 from attnviz.data.reading import check_text, several_texts
 from attnviz.data.wordpiece import CLS, PAD, SEP
 
@@ -41,11 +41,12 @@ def next_sentence_pairs(
     generator: decides; about half of the pairs are real.
     Returns all pairs in the order of the texts.
     Raises ValueError when there are no two texts to pair sentences from, a length below 5, or a
-    tokenizer without the special pieces; TypeError for one text instead of several, or what are
-    no texts.
+    tokenizer without the special pieces; TypeError for one text instead of several, what are no
+    texts, or another tokenizer.
     Source: Devlin et al. 2019, section 3.1, with single sentences instead of longer spans.
     """
     texts, length = several_texts(texts), check_whole("length", length)
+    check_kind("tokenizer", tokenizer, Tokenizer)
     if length < 5:
         raise ValueError(f"length must be at least 5, for [CLS] A [SEP] B [SEP], got {length}")
     special = [tokenizer.token_to_id(piece) for piece in (CLS, SEP, PAD)]

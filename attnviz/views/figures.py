@@ -244,7 +244,8 @@ def _fit(
 def _figure_size(queries: Sequence[str], keys: Sequence[str]) -> tuple[float, float]:
     """Width and height in inches, with room for the labels and the colour bar."""
     high, wide = (min(_CELL * len(tokens), _MOST) for tokens in (queries, keys))
-    beside, above = (max(letters(label(t, _LONGEST)) for t in tokens) for tokens in (queries, keys))
+    longest = (max(tokens, key=len) for tokens in (queries, keys))
+    beside, above = (letters(label(token, _LONGEST)) for token in longest)
     return (wide + 2.8 + _SMALL * max(0, beside - 9), high + 1.8 + _SMALL * max(0, above - 9))
 
 

@@ -30,10 +30,10 @@ def scrubber_figure(
     cells: (step, row, column), one for each of the steps.   labels: of the queries and the keys.
     """
     some = np.unique(np.linspace(0, len(steps) - 1, min(MOST, len(steps))).round().astype(int))
-    queries, keys = ([label(token, _LONGEST) for token in tokens] for tokens in labels)
+    queries, keys = labels
     most = min(3.2, _WIDTH / len(some))
     wide, high = (min(most, max(1.2, _CELL * len(tokens))) for tokens in (keys, queries))
-    longest = [max(map(letters, tokens)) * 0.075 for tokens in (queries, keys)]
+    longest = [letters(label(max(tokens, key=len), _LONGEST)) * 0.075 for tokens in labels]
     below = 1.9 if len(losses) else 0
     width = max(wide * len(some) + longest[0] + 1.5, 4.5)
     size = (width, high + longest[1] + 1.1 + below)
@@ -75,7 +75,8 @@ def scrubber_figure(
 def _label_axis(ax: Axes, axis: str, tokens: Sequence[str], room: float) -> None:
     """Label an axis with tokens, leaving some out where they would overlap; room in inches."""
     step = ceil(_LABEL * len(tokens) / room) or 1
-    ax.set(**{f"{axis}ticks": range(0, len(tokens), step), f"{axis}ticklabels": tokens[::step]})
+    ax.set(**{f"{axis}ticks": range(0, len(tokens), step)})
+    ax.set(**{f"{axis}ticklabels": [label(token, _LONGEST) for token in tokens[::step]]})
 
 
 def _draw_losses(ax: Axes, losses: NDArray[np.float64], marked: Sequence[int], last: int) -> None:

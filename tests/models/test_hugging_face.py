@@ -91,6 +91,17 @@ class TestBadInput:
         with pytest.raises(FileNotFoundError, match=r"config\.json"):
             load_hugging_face(tmp_path / "nowhere")
 
+    @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"a": "\xe9"}'])
+    def test_settings_that_are_no_object(self, folder, text):
+        (folder / "config.json").write_bytes(text.encode("latin-1"))
+        with pytest.raises(ValueError, match=r"config\.json must be a JSON object"):
+            load_hugging_face(folder)
+
+    def test_settings_may_begin_with_a_byte_order_mark(self, folder):
+        settings = (folder / "config.json").read_text()
+        (folder / "config.json").write_text(settings, encoding="utf-8-sig")
+        assert load_hugging_face(folder)
+
     def test_no_weights(self, folder):
         (folder / "model.safetensors").unlink()
         with pytest.raises(FileNotFoundError, match=r"neither model.safetensors nor pytorch_model"):
@@ -107,6 +118,8 @@ class TestBadInput:
             ("hidden_act", "relu", "exact GELU can be read, got 'relu'"),
             ("num_hidden_layers", 4, "not those of this model"),
             ("hidden_size", 32, "not those of this model"),
+            ("hidden_size", "32", "must be of a BERT: d_model must be a whole number, got '32'"),
+            ("layer_norm_eps", None, "must be of a BERT: eps must be at least 0"),
         ],
     )
     def test_other_settings(self, folder, setting, value, message):
