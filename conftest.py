@@ -22,6 +22,7 @@ PROMISE = re.compile(r"runs in under (\d+) minutes? and ([\d.]+) GB")
 MARGIN = 4 / 3  # for other processors, and for busy ones
 MEASURED = Path(__file__).parent / "tests" / "notebooks" / "measured.json"
 BY_THE_CLOCK = re.compile(r"\bseconds=|timeit\(")  # such a lesson wants all cores for itself
+LONG = 7  # minutes: a lesson that promises as many or more wants them, too
 taken = defaultdict(list)  # notebook: [number of its cell, seconds, peak in gigabytes]
 minutes_of = defaultdict(float)  # part of the tests: minutes
 
@@ -40,13 +41,17 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if isinstance(item, IPyNbCell):
             item.add_marker(pytest.mark.slow)
-            if any(BY_THE_CLOCK.search(cell.source) for cell in code_cells(item.parent.nb)):
+            if wants_all_cores(item.parent.nb):
                 item.add_marker(pytest.mark.alone)
             item.output_timeout = 20  # seconds; nbval's own 5 are too few on a busy machine
 
 
-def code_cells(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+def wants_all_cores(notebook):
+    said = PROMISE.search(notebook.cells[0].source)
+    if said and int(said[1]) >= LONG:
+        return True
+    code = (cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return any(BY_THE_CLOCK.search(source) for source in code)
 
 
 def promise(seconds, gigabytes):
