@@ -378,7 +378,7 @@ def test_text_is_readable_in_both_themes(notebook, view, set_theme, contrast):
 
 def test_markup_in_tokens_is_only_text(notebook):
     cross = Flow(notebook.page, 2)
-    queries, keys = ["<b>x</b>", "&lt;", "<img src=x>", "a  b"], ["<i>", "q", "<u>k</u>", "猫"]
+    queries, keys = ["<b>x</b>", "&lt;", "<img src=x>", "a␣␣b"], ["<i>", "q", "<u>k</u>", "猫"]
     assert cross.column("query").all_text_contents() == queries
     assert cross.column("key").all_text_contents() == keys
     cross.button("Show as table").click()

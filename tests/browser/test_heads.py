@@ -12,7 +12,7 @@ from attnviz.views.thumbnails import SAMPLED
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 TOKENS = ["[CLS]", "the", "cat", "sat", "down", "[SEP]"]
-HOSTILE = ["<b>x</b>", "<script>1</script>", "<img src=x>", "&lt;", "</canvas>", "a  b"]
+HOSTILE = ["<b>x</b>", "<script>1</script>", "<img src=x>", "&lt;", "</canvas>", "a b"]
 LAYERS, HEADS = 3, 4
 WEIGHTS = np.random.default_rng(0).dirichlet(np.ones(6), (LAYERS, HEADS, 6)).astype("float32")
 CODE = f"""

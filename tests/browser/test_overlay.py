@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 ROWS, COLUMNS = 3, 4
 KEYS = 1 + ROWS * COLUMNS  # [CLS] and the patches
-WORDS = ["<b>x</b>", "<script>1</script>", "red", "&lt;", "a  b"]
+WORDS = ["<b>x</b>", "<script>1</script>", "red", "&lt;", "a b"]
 CELL = f"""
 import numpy as np, torch, attnviz as av
 from attnviz.views.overlay import overlay
