@@ -18,9 +18,9 @@ MAY_IMPORT = {  # room: the rooms and ground modules it may import from, besides
     "apps": {"evaluating", "seeing", "views"},
     "data": {*CHECKS, "extras"},
     "layers": CHECKS,
-    "models": {*CHECKS, "evaluating", "files", "layers"},
+    "models": {*CHECKS, "evaluating", "extras", "files", "layers"},
     "seeing": CHECKS,
-    "training": {"data", "files", "machine", "models"},
+    "training": {"data", "extras", "files", "machine", "models"},
     "views": {"files"},
     "lessons": {"layers", "models", "seeing", "views"},
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from attnviz.extras import needed
 from attnviz.files import holds, replacing
 from attnviz.models.bert_tasks import (
     BertForSequenceClassification,
@@ -33,7 +34,8 @@ def export_onnx(model: BertForSequenceClassification, path: str | os.PathLike) -
     what cannot be written, ImportError without onnx, onnxscript and onnxruntime.
     """
     check_mean_classifier(model)
-    import onnx  # noqa: F401  # before any work: the exporter needs it
+    for module in ("onnx", "onnxruntime", "onnxscript"):  # before any work: the exporter needs them
+        needed(module, "onnx")
 
     batch, token = (torch.export.Dim(name, min=2, max=4096) for name in ("batch", "token"))
     ids, mask = torch.zeros(2, 8, dtype=torch.int64), torch.ones(2, 8, dtype=torch.bool)
@@ -66,13 +68,15 @@ def round_onnx(path: str | os.PathLike, to: str | os.PathLike) -> Path:
     for what cannot be written, ImportError without onnx and onnxruntime.
     Source: Zafrir et al. 2019, "Q8BERT", section 3, without its training.
     """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    quantization = needed("onnxruntime.quantization", "onnx")
 
     path, to = _existing(path), Path(to)
     if to.exists() and path.samefile(to):
         raise ValueError(f"to must be another path than that of the file to read, got {to}")
     with replacing(to, _is_own) as unfinished, _quiet():
-        quantize_dynamic(path, unfinished, per_channel=True, weight_type=QuantType.QInt8)
+        quantization.quantize_dynamic(
+            path, unfinished, per_channel=True, weight_type=quantization.QuantType.QInt8
+        )
     return to
 
 
@@ -90,7 +94,7 @@ class OnnxClassifier:
     """
 
     def __init__(self, path: str | os.PathLike, n_threads: int | None = None):
-        import onnxruntime
+        onnxruntime = needed("onnxruntime", "onnx")
 
         if n_threads is not None and n_threads < 1:
             raise ValueError(f"n_threads must be at least 1, got {n_threads}")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
 
+from attnviz.extras import needed
+
 Range = tuple[str, Callable[[float], bool]]  # in words, and whether a number is in it
 
 
@@ -140,7 +142,7 @@ def parse(arguments: list[str] | None = None) -> Pretraining:
 
     Exits with status 2, and a message, for choices that are wrong; with 0 when asked for help.
     """
-    import tyro  # here, as Pretraining is of use without
+    tyro = needed("tyro", "pretraining")  # here, as Pretraining is of use without
 
     return tyro.cli(
         Pretraining,

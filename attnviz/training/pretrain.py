@@ -30,6 +30,7 @@ from attnviz.data import (
     train_wordpiece,
 )
 from attnviz.data.streams import apart, stream_texts, streamed_batches
+from attnviz.extras import needed
 from attnviz.machine import device, native_bf16, seed
 from attnviz.models import BertConfig, BertForPreTraining, save_bert
 from attnviz.training import checkpoint, processes
@@ -129,7 +130,7 @@ def pretrain(choices: Pretraining, show: bool = True) -> tuple[nn.Module, Histor
     vocabulary, OSError for files that cannot be written or are another's (see `check_outputs`),
     both before the corpus is read where that can be known; and what reading the corpus raises.
     """
-    from accelerate import Accelerator
+    Accelerator = needed("accelerate", "pretraining").Accelerator
 
     accelerator = Accelerator(cpu=device().type == "cpu")  # or it would not see others on CPUs
     if choices.batch_size % (processes.number() * choices.accumulate):
