@@ -24,18 +24,25 @@ def whole_or_none(value: object) -> int | None:
         return None
 
 
-def check_whole(name: str, value: object, least: int | None = None, most: int | None = None) -> int:
+def check_whole(
+    name: str,
+    value: object,
+    least: int | None = None,
+    most: int | None = None,
+    wanted: str = "a whole number",
+) -> int:
     """Return a whole number as Python's int, or raise.
 
     name: the argument's, for the message.   least, most: the bounds, if there are any.
+    wanted: what it must be, for the message.
     Raises TypeError for what is no whole number, ValueError for one beyond the bounds.
     """
     number = whole_or_none(value)
     if number is None:
-        raise TypeError(f"{name} must be a whole number, got {_said(value)}")
+        raise TypeError(f"{name} must be {wanted}, got {_said(value)}")
     if (least is not None and number < least) or (most is not None and number > most):
-        wanted = f"at least {least}" if most is None else f"between {least} and {most}"
-        raise ValueError(f"{name} must be {wanted}, got {number}")
+        bounds = f"at least {least}" if most is None else f"between {least} and {most}"
+        raise ValueError(f"{name} must be {bounds}, got {number}")
     return number
 
 

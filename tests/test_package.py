@@ -21,7 +21,7 @@ MAY_IMPORT = {  # room: the rooms and ground modules it may import from, besides
     "models": {*CHECKS, "evaluating", "extras", "files", "layers"},
     "seeing": CHECKS,
     "training": {"data", "extras", "files", "machine", "models"},
-    "views": {"files"},
+    "views": {"checks", "files"},
     "lessons": {"layers", "models", "seeing", "views"},
 }
 

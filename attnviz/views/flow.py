@@ -13,8 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.path import Path
 from numpy.typing import ArrayLike, NDArray
 
+from attnviz.checks import check_whole
 from attnviz.views.bundle import module, style
-from attnviz.views.inputs import check_index, check_labels, check_share, check_whole, to_array
+from attnviz.views.inputs import check_index, check_labels, check_share, to_array
 from attnviz.views.refusing import validate
 from attnviz.views.source import Layer, check_head, check_layers, check_one_size
 from attnviz.views.view import Answer, View, check_selection
@@ -163,7 +164,7 @@ class FlowView(View):
     @validate("heads")
     def _check_heads(self, proposal: traitlets.Bunch) -> list[int]:
         last = self._sizes()["head"] - 1
-        heads = {check_whole("heads", head, "whole numbers") for head in proposal["value"]}
+        heads = {check_whole("heads", head, wanted="whole numbers") for head in proposal["value"]}
         if any(not 0 <= head <= last for head in heads):
             raise ValueError(f"heads must be between 0 and {last}, got {proposal['value']}")
         return sorted(heads)

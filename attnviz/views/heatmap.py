@@ -9,6 +9,7 @@ import traitlets
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from attnviz.checks import check_whole
 from attnviz.views.bundle import module, style
 from attnviz.views.figures import heatmap_figure
 from attnviz.views.inputs import (
@@ -16,7 +17,6 @@ from attnviz.views.inputs import (
     check_labels,
     check_share,
     check_weights,
-    check_whole,
 )
 from attnviz.views.refusing import validate
 from attnviz.views.source import (

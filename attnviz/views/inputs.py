@@ -6,6 +6,8 @@ from numbers import Real
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnviz.checks import check_whole
+
 ROW_SUM_TOLERANCE = 0.02  # weights rounded to bfloat16 sum to one within this
 
 
@@ -76,16 +78,6 @@ def _is_tensor(value: object) -> bool:
     return hasattr(value, "detach")
 
 
-def check_whole(name: str, value: object, wanted: str = "a whole number") -> int:
-    """Return a whole number as a plain one, or raise TypeError.
-
-    name, wanted: what it is and what it should be, for the message.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be {wanted}, got {value!r}")
-    return int(value)
-
-
 def check_index(
     name: str, value: object, n: int | None = None, wanted: str = "a whole number"
 ) -> int:
@@ -93,11 +85,7 @@ def check_index(
 
     name, wanted: as for `check_whole`.
     """
-    index = check_whole(name, value, wanted)
-    if index < 0 or (n is not None and index >= n):
-        between = "at least 0" if n is None else f"between 0 and {n - 1}"
-        raise ValueError(f"{name} must be {between}, got {index}")
-    return index
+    return check_whole(name, value, 0, None if n is None else n - 1, wanted)
 
 
 def check_share(name: str, value: object) -> float:

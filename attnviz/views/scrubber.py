@@ -10,9 +10,10 @@ import traitlets
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from attnviz.checks import check_whole
 from attnviz.views.bundle import module, style
 from attnviz.views.heatmap import ColouredView, as_answer, closer_look, numbers
-from attnviz.views.inputs import check_index, check_labels, check_whole
+from attnviz.views.inputs import check_index, check_labels
 from attnviz.views.refusing import validate
 from attnviz.views.scrubber_figure import scrubber_figure
 from attnviz.views.snapshots import A_STEP, check_losses, check_snapshots
@@ -121,7 +122,7 @@ class ScrubberView(ColouredView):
 
     @validate("step")
     def _check_step(self, proposal: traitlets.Bunch) -> int:
-        step = check_whole("step", proposal["value"], A_STEP)
+        step = check_whole("step", proposal["value"], wanted=A_STEP)
         if step not in self.steps:
             raise ValueError(
                 f"step must be one of the snapshots, {_listed(self.steps)}, got {step}"

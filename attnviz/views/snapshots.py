@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnviz.views.inputs import check_whole, to_array
+from attnviz.checks import check_whole
+from attnviz.views.inputs import to_array
 from attnviz.views.source import Layer, check_layers, check_one_size
 
 A_STEP = "a whole number of steps"
@@ -19,7 +20,8 @@ def check_snapshots(snapshots: Mapping[int, object], item: int) -> dict[int, lis
     if not snapshots:
         raise ValueError(f"{wanted}, got none")
     steps = {
-        check_whole("a key of snapshots", step, A_STEP): seen for step, seen in snapshots.items()
+        check_whole("a key of snapshots", step, wanted=A_STEP): seen
+        for step, seen in snapshots.items()
     }
     if min(steps) < 0:
         raise ValueError(f"a key of snapshots must be at least 0 steps, got {min(steps)}")
