@@ -130,9 +130,9 @@ def pretrain(choices: Pretraining, show: bool = True) -> tuple[nn.Module, Histor
     vocabulary, OSError for files that cannot be written or are another's (see `check_outputs`),
     both before the corpus is read where that can be known; and what reading the corpus raises.
     """
-    Accelerator = needed("accelerate", "pretraining").Accelerator
-
-    accelerator = Accelerator(cpu=device().type == "cpu")  # or it would not see others on CPUs
+    accelerate = needed("accelerate", "pretraining")
+    # told, or it would not see other processes on CPUs
+    accelerator = accelerate.Accelerator(cpu=device().type == "cpu")
     if choices.batch_size % (processes.number() * choices.accumulate):
         raise ValueError(
             f"batch_size must be a multiple of processes · accumulate, {processes.number()} · "

@@ -292,8 +292,12 @@ class TestProgramsThatAreStopped:
         path, copies, killed = tmp_path / "run.pt", multiprocessing.get_context("fork"), 0
         options = {"checkpoint": path, "save_every": 0, "after_step": lambda *_: time.sleep(0.003)}
         chance = random.Random(0)
+
+        def begin(seed):  # one that finds no checkpoint, as none was written in time, begins anew
+            return a_training(seed if path.exists() else 0)
+
         while killed < 20:
-            model, optimizer = a_training(seed=killed)
+            model, optimizer = begin(seed=killed)
             copy = copies.Process(target=go, args=(model, optimizer), kwargs=options)
             copy.start()
             copy.join(chance.uniform(0.02, 0.2))
@@ -303,7 +307,7 @@ class TestProgramsThatAreStopped:
             killed += copy.exitcode != 0
             if copy.exitcode == 0:  # it had ended: another training, to be killed at more moments
                 path.unlink()
-        model, optimizer = a_training(seed=99)
+        model, optimizer = begin(seed=99)
         assert_same_end(uninterrupted, go(model, optimizer, checkpoint=path), model, optimizer)
         assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]
 
