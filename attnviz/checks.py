@@ -74,7 +74,7 @@ def check_rate(name: str, value: object) -> float:
 
 def check_share(name: str, value: object) -> float:
     """Return a share from 0 to 1, or raise."""
-    return check_number(name, value, "a share from 0 to 1", lambda p: 0 <= p <= 1)
+    return check_number(name, value, "between 0 and 1", lambda p: 0 <= p <= 1)
 
 
 def check_positive(name: str, value: object) -> float:

@@ -2,6 +2,7 @@
 import { asNumber, asWord, clamp, make, makeButton, questions, readFloats, readRoots, soon } from "../views/common.js";
 import { listHeads, makeGrid } from "../views/grid.js";
 import { makeMatrix } from "../views/matrix.js";
+import { visible } from "../views/visible.js";
 
 const TYPING = 150; // milliseconds without a key before the model reads
 const HEAT = 100; // steps of the temperature slider on either side of 1
@@ -247,9 +248,9 @@ function render({ model, el }) {
       const body = make(node, "tbody");
       for (const [what, ...numbers] of rows) {
         const [before, after] = numbers.map(asNumber);
-        const row = make(body, "tr"), name = make(row, "th", "", what);
+        const row = make(body, "tr"), name = make(row, "th", "", visible(what));
         name.scope = "row";
-        name.title = what;
+        name.title = name.textContent;
         make(row, "td", "", digits(before));
         make(row, "td", "", digits(after));
         const bars = make(make(row, "td"), "span", "attnviz-bars");

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
 
+from attnviz.checks import check_fields, check_number, check_whole
 from attnviz.extras import needed
 
 Range = tuple[str, Callable[[float], bool]]  # in words, and whether a number is in it
@@ -105,8 +106,7 @@ class Pretraining:
             raise ValueError(
                 f"give either minutes or steps, got minutes={self.minutes}, steps={self.steps}"
             )
-        for name in _WHOLE | _REAL:
-            _check_number(name, getattr(self, name))
+        check_fields(self, _WHOLE | _REAL, _checked)
         self._check_together()
 
     def _check_together(self) -> None:
@@ -126,15 +126,13 @@ class Pretraining:
             raise ValueError(f"the reviews have no column {self.column!r}: leave it as it is")
 
 
-def _check_number(name: str, number: float | None) -> None:
+def _checked(name: str, number: object) -> float | None:
     if number is None and getattr(Pretraining, name) is None:
-        return
-    kinds, wanted = ((int,), "a whole number") if name in _WHOLE else ((int, float), "a number")
-    if not isinstance(number, kinds) or isinstance(number, bool):
-        raise TypeError(f"{name} must be {wanted}, got {number!r}")
-    words, is_in = (_WHOLE | _REAL)[name]
-    if not (name in _WHOLE or isfinite(number)) or not is_in(number):
-        raise ValueError(f"{name} must be {words}, got {number}")
+        return None
+    if name in _WHOLE:
+        return check_number(name, check_whole(name, number), *_WHOLE[name])
+    words, is_in = _REAL[name]
+    return check_number(name, number, words, lambda number: isfinite(number) and is_in(number))
 
 
 def parse(arguments: list[str] | None = None) -> Pretraining:

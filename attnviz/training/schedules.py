@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from attnviz.checks import check_share
+
 Schedule = Callable[[float], float]  # from progress (0 to 1) to a factor of the learning rate
 
 
@@ -9,10 +11,10 @@ def warmup_linear(warmup: float = 0.1) -> Schedule:
     """Rise from zero to the full rate, then fall to zero, both in a straight line.
 
     warmup: the share of training in which the rate rises, 0 to 1.
-    Raises ValueError for another share.
+    Raises TypeError for what is no number, ValueError for another share.
     Source: as in BERT, Devlin et al. 2019, appendix A.2.
     """
-    _check_share(warmup)
+    warmup = check_share("warmup", warmup)
 
     def factor(progress: float) -> float:
         if progress < warmup:
@@ -26,10 +28,10 @@ def inverse_sqrt(warmup: float = 0.1) -> Schedule:
     """Rise from zero to the full rate, then fall with the inverse root of the steps.
 
     warmup: the share of training in which the rate rises, more than 0 and up to 1.
-    Raises ValueError for another share.
+    Raises TypeError for what is no number, ValueError for another share.
     Source: Vaswani et al. 2017, equation 3.
     """
-    _check_share(warmup)
+    warmup = check_share("warmup", warmup)
     if not warmup:
         raise ValueError("warmup must be more than 0, got 0")
 
@@ -37,8 +39,3 @@ def inverse_sqrt(warmup: float = 0.1) -> Schedule:
         return min(progress / warmup, (warmup / max(progress, warmup)) ** 0.5)
 
     return factor
-
-
-def _check_share(warmup: float) -> None:
-    if not 0 <= warmup <= 1:
-        raise ValueError(f"warmup must be between 0 and 1, got {warmup}")

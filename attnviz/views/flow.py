@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.path import Path
 from numpy.typing import ArrayLike, NDArray
 
-from attnviz.checks import check_whole
+from attnviz.checks import check_share, check_whole
 from attnviz.views.bundle import module, style
-from attnviz.views.inputs import check_index, check_labels, check_share, to_array
+from attnviz.views.inputs import check_index, check_labels, to_array
 from attnviz.views.refusing import validate
 from attnviz.views.source import Layer, check_head, check_layers, check_one_size
 from attnviz.views.view import Answer, View, check_selection

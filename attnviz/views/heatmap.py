@@ -9,13 +9,12 @@ import traitlets
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from attnviz.checks import check_whole
+from attnviz.checks import check_share, check_whole
 from attnviz.views.bundle import module, style
 from attnviz.views.figures import heatmap_figure
 from attnviz.views.inputs import (
     check_index,
     check_labels,
-    check_share,
     check_weights,
 )
 from attnviz.views.refusing import validate

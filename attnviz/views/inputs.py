@@ -1,7 +1,6 @@
 """Checks that turn what a reader brings into what a view may draw, or say what is wrong with it."""
 
 from collections.abc import Sequence
-from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -86,15 +85,6 @@ def check_index(
     name, wanted: as for `check_whole`.
     """
     return check_whole(name, value, 0, None if n is None else n - 1, wanted)
-
-
-def check_share(name: str, value: object) -> float:
-    """Return a number from 0 to 1 as a plain one, or raise TypeError or ValueError."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not 0 <= value <= 1:  # so is nan
-        raise ValueError(f"{name} must be between 0 and 1, got {value}")
-    return float(value)
 
 
 def check_tokens(name: str, tokens: Sequence[str], expected: int) -> list[str]:

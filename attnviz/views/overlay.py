@@ -16,9 +16,10 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image  # comes with matplotlib
 
+from attnviz.checks import check_share
 from attnviz.views.bundle import module, style
 from attnviz.views.figures import COLOR_MAP
-from attnviz.views.inputs import check_index, check_share, check_tokens, to_array
+from attnviz.views.inputs import check_index, check_tokens, to_array
 from attnviz.views.refusing import validate
 from attnviz.views.source import check_layers, check_one_size
 from attnviz.views.view import Answer, View

@@ -11,7 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 import attnviz as av
 from attnviz.views.visible import visible
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 LONG = "Donaudampfschiff" * 200
 TOKENS = ["", " ", "\n", "\t", "\x07", "\u200b", "\ud83d", "\ude00", " the", "\u0301", "猫", LONG]

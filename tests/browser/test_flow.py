@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 TOKENS = ["[CLS]", "the", "cat", "[SEP]", "it", "slept", "[SEP]"]
 N = len(TOKENS)

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 import attnviz as av
 from attnviz.views.thumbnails import SAMPLED
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 TOKENS = ["[CLS]", "the", "cat", "sat", "down", "[SEP]"]
 HOSTILE = ["<b>x</b>", "<script>1</script>", "<img src=x>", "&lt;", "</canvas>", "a b"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 TOKENS = ["[CLS]", "the", "cat", "sat", "down", "[SEP]"]
 WEIGHTS = np.random.default_rng(0).dirichlet(np.ones(6), 6).astype("float32").tolist()

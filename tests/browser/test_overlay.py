@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 from attnviz.views import overlay as overlay_module
 from attnviz.views.overlay import overlay
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 ROWS, COLUMNS = 3, 4
 KEYS = 1 + ROWS * COLUMNS  # [CLS] and the patches

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 TOKENS = ["[CLS]", "the", "cat", "sat", "[SEP]"]
 ODD = ["<b>x</b>", "<script>1</script>", "<img src=x>", "&lt;", "a b"]

@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 
 import attnviz as av
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 TOKENS = ["[CLS]", "the", "<b>cat</b>", "sat", "[SEP]"]
 STEPS = [0, 5, 20, 100, 300, 600]

@@ -6,7 +6,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 LESSON = "00_start_here.ipynb"
 WIDGET = "application/vnd.jupyter.widget-view+json"

@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 import attnviz as av
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 TEXT = "Unable <b>café</b> 🎬"
 MADE = """

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 import attnviz as av
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 N = 2048
 CODE = f"""

@@ -56,7 +56,7 @@ class TestNumbers:
     @pytest.mark.parametrize("name", NUMBERS)
     @pytest.mark.parametrize("other", ["1", True, 1j, [1]])
     def test_what_is_no_number(self, name, other):
-        with pytest.raises(TypeError, match=rf"{name} must be a (whole )?number, got"):
+        with pytest.raises(TypeError, match=f"{name} must be .*, got"):
             Pretraining(**given(name, other))
 
     @pytest.mark.parametrize("name", _WHOLE)
