@@ -12,12 +12,12 @@ lab: .venv/installed
 	$(BIN)/jupyter lab $(AS_ROOT) --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 test: .venv/installed
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not alone and not rare"
-	$(PYTEST) -m "alone and not rare"
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not alone and not rare"; first=$$?; \
+	$(PYTEST) -m "alone and not rare" && exit $$first
 
 test-everything: .venv/installed
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not alone"
-	$(PYTEST) -m alone
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not alone"; first=$$?; \
+	$(PYTEST) -m alone && exit $$first
 
 format: .venv/installed
 	$(BIN)/ruff format .

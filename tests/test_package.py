@@ -20,7 +20,7 @@ MAY_IMPORT = {  # room: the rooms and ground modules it may import from, besides
     "layers": CHECKS,
     "models": {*CHECKS, "evaluating", "extras", "files", "layers"},
     "seeing": CHECKS,
-    "training": {"data", "extras", "files", "machine", "models"},
+    "training": {"checks", "data", "extras", "files", "machine", "models"},
     "views": {"checks", "files"},
     "lessons": {"layers", "models", "seeing", "views"},
 }

@@ -137,7 +137,7 @@ class TestBadInput:
         [
             ({"rate": 1.5}, "rate must be between 0 and 1, got 1.5"),
             ({"rate": 0.0}, "rate must be more than 0"),
-            ({"mask": -0.1}, "mask must be a share"),
+            ({"mask": -0.1}, "mask must be between"),
             ({"mask": 0.8, "random": 0.3}, r"mask \+ random must be at most 1"),
         ],
     )

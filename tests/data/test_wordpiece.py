@@ -42,6 +42,7 @@ class TestTraining:
         assert train_wordpiece(TEXTS, 700).get_vocab_size() < 100
 
     @pytest.mark.slow
+    @pytest.mark.rare
     def test_each_process_learns_the_same(self):
         code = (
             "from attnviz.data import load_reviews, train_wordpiece\n"

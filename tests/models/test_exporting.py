@@ -14,11 +14,12 @@ from attnviz.models import (
 )
 
 pytestmark = pytest.mark.slow
+RARE = pytest.mark.rare
 SIZES = {"vocab_size": 50, "d_model": 32, "n_layers": 2, "n_heads": 4, "d_ff": 64, "max_len": 40}
 
 
 @pytest.mark.parametrize("make", [BertConfig, BertConfig.modern], ids=["2018", "modern"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=RARE), pytest.param(2, marks=RARE)])
 def test_the_file_says_what_the_model_says_at_any_size(tmp_path, make, seed, classifier, batch):
     model = classifier(make(**SIZES), seed)
     exported = OnnxClassifier(export_onnx(model, tmp_path / "model.onnx"))
