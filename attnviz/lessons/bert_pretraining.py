@@ -1,6 +1,5 @@
 """The exercises of lesson 07, with the mistakes that their checks recognise."""
 
-import copy
 import math
 from types import SimpleNamespace
 
@@ -389,10 +388,6 @@ class _Model(nn.Module):
 
     def forward(self, ids: Tensor) -> SimpleNamespace:
         return SimpleNamespace(logits=self.dropping if self.training else self.evaluating)
-
-    def clone(self) -> "_Model":
-        """A copy in training mode for each attempt, whatever the last one left behind."""
-        return copy.deepcopy(self).train()
 
 
 def _asked_of_a_model(seed: int, batch: int, n: int, size: int) -> tuple[_Model, Tensor, Tensor]:

@@ -2,14 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from attnviz.lessons.attempt import Endless, Remark, tried
 from attnviz.lessons.verdict import Verdict
 from attnviz.views.inputs import to_array
 
 _TOLERANCE = 1e-4
+_STEPS = 4  # how many of its smallest steps a number of half precision may be off
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Exercise:
     reference:      the right function.
     cases:          lists of arguments to try it on; the first should make the best picture.
     misconceptions: the mistakes to recognise, the most telling first.
-    first_step:     what to try first, said while the exercise is unsolved.
+    first_step:     what to try first: said on `hint()`, and behind what no mistake explains.
     Call it with the reader's function to get a `Verdict`.
     """
 
@@ -49,96 +54,157 @@ class Exercise:
         Raises TypeError when attempt cannot be called.
         """
         if attempt is ...:
-            return self._not_yet()
-        if not callable(attempt):
-            raise TypeError(
-                f"the check of {self.name} takes your function, got {type(attempt).__name__}"
-            )
-        yours = [self._outcome(attempt, case) for case in self.cases]
-        if any(outcome is ... or isinstance(outcome, NotImplementedError) for outcome in yours):
-            return self._not_yet()
-        right = [self._outcome(self.reference, case) for case in self.cases]
+            return not_yet(self.name)
+        check_callable(self.name, attempt)
+        right = [self._right(case) for case in self.cases]
+        yours: list[Any] = []
+        for case in self.cases:
+            yours.append(self._read(tried(attempt, case)))
+            if yours[-1] is ...:
+                return not_yet(self.name)
+            if isinstance(yours[-1], Endless):
+                return Verdict(self.name, "wrong", yours[-1].text)
         failed = [i for i in range(len(yours)) if not self._same(yours[i], right[i])]
         if not failed:
             return Verdict(self.name, "passed", f"right on all {len(self.cases)} inputs.")
-        return self._wrong(self._diagnose(yours), failed[0], yours, right)
+        first = failed[0]
+        reason = self._diagnose(yours)
+        if reason is None:
+            said = self._describe(self.cases[first], yours[first], right[first])
+            reason = f"{said} {self.first_step}"
+        return self._wrong(reason, yours[first], right[first])
 
-    def _not_yet(self) -> Verdict:
-        return Verdict(self.name, "not yet", f"the function is still a stub. {self.first_step}")
+    def hint(self) -> Verdict:
+        """What to try first."""
+        return Verdict(self.name, "hint", self.first_step)
+
+    def _right(self, case: tuple) -> Any:
+        """What is right; raises where the check itself is broken, as then it can judge nothing."""
+        outcome = tried(self.reference, case)
+        if isinstance(outcome, BaseException | Remark) or outcome is ...:
+            raise RuntimeError(f"the check of {self.name} is broken: {outcome}")
+        return self._read(outcome)
 
     def _diagnose(self, yours: list[Any]) -> str | None:
         """The mistake that gives just these results, or else one that gives all but the nans."""
         everything = range(len(yours))
-        for tried in (everything, [i for i in everything if not _has_nan(yours[i])]):
+        for some in (everything, [i for i in everything if not _has_nan(yours[i])]):
             for misconception in self.misconceptions:
-                theirs = [self._outcome(misconception.wrong, self.cases[i]) for i in tried]
-                pairs = zip(tried, theirs, strict=True)
+                theirs = [self._read(tried(misconception.wrong, self.cases[i])) for i in some]
+                pairs = zip(some, theirs, strict=True)
                 if theirs and all(self._same(yours[i], t) for i, t in pairs):
                     return misconception.says
         return None
 
-    def _wrong(self, diagnosis: str | None, first: int, yours: list, right: list) -> Verdict:
-        """The verdict on results of which the first wrong one has this number."""
-        reason = diagnosis or _describe(yours[first], right[first])
-        return Verdict(self.name, "wrong", reason, yours[first], right[first])
+    def _wrong(self, reason: str, yours: Any, right: Any) -> Verdict:
+        pair = (x.array if isinstance(x, _Numbers) else x for x in (yours, right))
+        return Verdict(self.name, "wrong", reason, *pair)
 
-    def _outcome(self, function: Callable, case: tuple) -> Any:
-        return _outcome(function, case)
+    def _read(self, outcome: Any) -> Any:
+        """What `tried` gave, as it is compared."""
+        return _read(outcome)
 
     def _same(self, a: Any, b: Any) -> bool:
         return _same(a, b)
 
+    def _describe(self, case: tuple, yours: Any, right: Any) -> str:
+        return _describe(yours, right.array)
 
-def _outcome(function: Callable, case: tuple) -> Any:
-    """What a function makes of copies of the arguments.
 
-    An array; `...`, as a stub returns; the exception it raised; or a remark, a str, on what it
-    returned or did instead.
+def not_yet(name: str) -> Verdict:
+    """The verdict on a stub. It gives nothing away before a first try."""
+    return Verdict(
+        name, "not yet", f"the function is still a stub. check.{name}.hint() says how to begin."
+    )
+
+
+def check_callable(name: str, attempt: object) -> None:
+    """Raise TypeError for what is no function."""
+    if isinstance(attempt, type) or not callable(attempt):
+        what = f"the class {attempt.__name__}" if isinstance(attempt, type) else ""
+        raise TypeError(
+            f"the check of {name} takes your function, got {what or type(attempt).__name__}"
+        )
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """A result.
+
+    tolerance: how far its numbers may be off.   things: how many it was of, where it was a tuple.
     """
-    arguments = [a.clone() if hasattr(a, "clone") else a for a in case]
+
+    array: np.ndarray
+    tolerance: float
+    things: int = 0
+
+
+def _read(outcome: Any) -> Any:
+    """Numbers, where it is some; else the exception, the remark or the stub."""
+    if isinstance(outcome, BaseException | Remark) or outcome is ...:
+        return outcome
     try:
-        result = function(*arguments)
-    except Exception as error:  # whatever the reader's code raises becomes part of the verdict
-        return error
-    if any(hasattr(a, "equal") and not a.equal(b) for a, b in zip(arguments, case, strict=True)):
-        return "it changed its argument in place; make a new tensor instead."
-    if result is ...:
-        return result
-    if result is None:
-        return "it returned nothing: does it end with a return?"
-    if isinstance(result, tuple):
-        return f"it returned {len(result)} things; return only the one that is asked for."
-    try:
-        array = to_array(result)
+        array = to_array(_listed(outcome))
     except Exception:  # ragged lists, sparse tensors and whatever else has no numbers to compare
         array = None
     if array is None or array.dtype.kind not in "biuf":
-        return f"it must return a tensor of numbers, but it returned a {type(result).__name__}."
-    return array
+        if isinstance(outcome, tuple):
+            return Remark(f"it returned {len(outcome)} things, which do not make one tensor.")
+        what = type(outcome).__name__
+        return Remark(f"it must return a tensor of numbers, but it returned a {what}.")
+    things = len(outcome) if isinstance(outcome, tuple) else 0
+    return _Numbers(array, _tolerance(outcome), things)
+
+
+def _listed(value: Any) -> Any:
+    """Fractions and the like as floats, also in lists."""
+    if isinstance(value, list | tuple):
+        return [_listed(one) for one in value]
+    known = isinstance(value, bool | int | float | np.generic)
+    return float(value) if isinstance(value, Real) and not known else value
+
+
+def _tolerance(value: Any) -> float:
+    """Half precision may be off by some of its own steps, whatever holds it."""
+    if isinstance(value, list | tuple):
+        return max(map(_tolerance, value), default=_TOLERANCE)
+    if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16):
+        return _STEPS * torch.finfo(value.dtype).eps
+    if getattr(value, "dtype", None) == np.float16:
+        return _STEPS * float(np.finfo(np.float16).eps)
+    return _TOLERANCE
 
 
 def _has_nan(outcome: Any) -> bool:
-    return isinstance(outcome, np.ndarray) and not np.isfinite(outcome).all()
+    return isinstance(outcome, _Numbers) and not np.isfinite(outcome.array).all()
 
 
 def _same(a: Any, b: Any) -> bool:
-    if not isinstance(a, np.ndarray) or not isinstance(b, np.ndarray):
+    if not isinstance(a, _Numbers) or not isinstance(b, _Numbers):
         # in any order: torch names the shapes of a @ b and of b @ a the other way round
         return type(a) is type(b) and sorted(str(a).split()) == sorted(str(b).split())
+    off = max(a.tolerance, b.tolerance)
+    relative = 1e-5 if off == _TOLERANCE else off
+    one, other = a.array, b.array
     return (
-        a.shape == b.shape
-        and (a.dtype == bool) == (b.dtype == bool)
-        and np.allclose(a, b, atol=_TOLERANCE, equal_nan=True)
+        one.shape == other.shape
+        and (one.dtype == bool) == (other.dtype == bool)
+        and np.allclose(one, other, atol=off, rtol=relative, equal_nan=True)
     )
 
 
 def _describe(yours: Any, right: np.ndarray) -> str:
-    if isinstance(yours, Exception):
+    if isinstance(yours, BaseException):
         return f"it raised {type(yours).__name__}: {yours}"
-    if isinstance(yours, str):
-        return yours
+    if isinstance(yours, Remark):
+        return yours.text
+    things, yours = yours.things, yours.array
+    if yours.shape != right.shape and things:
+        return f"it returned {things} things; return only the one that is asked for."
     if yours.shape != right.shape:
-        return f"it must return shape {right.shape} here, but it returned {yours.shape}."
+        one = "one number, of shape (), and no list of one" if not right.ndim else ""
+        wanted = one or f"shape {right.shape}"
+        return f"it must return {wanted} here, but it returned {yours.shape}."
     if (yours.dtype == bool) != (right.dtype == bool):
         return f"it must return {right.dtype}, but it returned {yours.dtype}."
     if not np.isfinite(yours.astype(float)).all():

@@ -4,87 +4,17 @@ A repaired model is not compared with another one. It must have properties, such
 source changes the output", which hold for every right model whatever its weights.
 """
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from attnviz.layers import DecoderBlock, EncoderBlock, causal_mask, scaled_dot_product_attention
 from attnviz.lessons.exercise import Exercise, Misconception
-from attnviz.lessons.verdict import Verdict
+from attnviz.lessons.repair import Property, Repair
 from attnviz.seeing import capture
 
 _NOTICEABLE = 1e-5  # a smaller difference between two outputs is rounding
-
-
-@dataclass(frozen=True)
-class Property:
-    """Something that holds for a right model whatever its weights.
-
-    says:  what the reader is told when it does not hold.
-    holds: from a model in evaluation mode to whether it does.
-    """
-
-    says: str
-    holds: Callable[[nn.Module], bool]
-
-
-@dataclass(frozen=True)
-class Repair:
-    """A model to repair, and the properties that the broken one lacks.
-
-    name:       what the function that builds the repaired model is called in the lesson.
-    properties: what must hold, in the order in which it is best put right.
-    first_step: what to try first, said while the exercise is unsolved.
-    Call it with the reader's function to get a `Verdict`.
-    """
-
-    name: str
-    properties: tuple[Property, ...]
-    first_step: str
-
-    def __call__(self, build: Callable[[], nn.Module]) -> Verdict:
-        """Build the reader's model and try every property on it.
-
-        Returns a verdict; when properties fail, it names the first and says how many there are.
-        Raises TypeError when build cannot be called.
-        """
-        if build is not ... and not callable(build):
-            raise TypeError(
-                f"the check of {self.name} takes your function, got {type(build).__name__}"
-            )
-        try:
-            model = build if build is ... else build()
-        except NotImplementedError:
-            model = ...
-        except Exception as error:  # whatever the reader's code raises becomes part of the verdict
-            return self._wrong(f"it raised {type(error).__name__}: {error}")
-        if model is ...:
-            reason = f"the function is still a stub. {self.first_step}"
-            return Verdict(self.name, "not yet", reason)
-        if not isinstance(model, nn.Module):
-            called = "the class" if isinstance(model, type) else f"a {type(model).__name__}"
-            return self._wrong(f"it must return a model, but it returned {called}.")
-        return self._tried(model.eval())
-
-    def _tried(self, model: nn.Module) -> Verdict:
-        failed = []
-        for one in self.properties:
-            try:
-                holds = one.holds(model)
-            except Exception as error:  # such as shapes that do not fit
-                return self._wrong(f"the model raised {type(error).__name__}: {error}")
-            if not holds:
-                failed.append(one.says)
-        total = len(self.properties)
-        if not failed:
-            return Verdict(self.name, "passed", f"all {total} properties hold.")
-        return self._wrong(f"{len(failed)} of {total} properties fail. The first: {failed[0]}")
-
-    def _wrong(self, reason: str) -> Verdict:
-        return Verdict(self.name, "wrong", reason)
 
 
 def _random(*shapes: tuple[int, ...]) -> tuple[Tensor, ...]:
@@ -210,10 +140,6 @@ class _EncoderDecoder(nn.Module):
         for parameter in self.parameters():  # without touching the reader's random numbers
             fan = parameter.size(-1) ** 0.5
             parameter.data = torch.randn(parameter.shape, generator=generator) / fan
-
-    def clone(self) -> "_EncoderDecoder":
-        """A copy in training mode, so that an attempt cannot leave the case in another mode."""
-        return copy.deepcopy(self).train()
 
     def _embed(self, ids: Tensor) -> Tensor:
         x = self.words(ids)

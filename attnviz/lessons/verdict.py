@@ -10,6 +10,7 @@ _LOOKS = {  # status: mark and colour
     "passed": ("✓", "#2e7d32"),
     "not yet": ("…", "#9e6a03"),
     "wrong": ("✗", "#c62828"),
+    "hint": ("→", "#1565c0"),
 }
 
 
@@ -17,12 +18,12 @@ _LOOKS = {  # status: mark and colour
 class Verdict:
     """The outcome of a check.
 
-    name: the exercise.   status: "passed", "not yet" (still a stub) or "wrong".
+    name: the exercise.   status: "passed", "not yet" (still a stub), "wrong", or "hint".
     reason: one or two sentences.   yours, right: the results on the first input that differs.
     """
 
     name: str
-    status: Literal["passed", "not yet", "wrong"]
+    status: Literal["passed", "not yet", "wrong", "hint"]
     reason: str
     yours: Any = None
     right: Any = None

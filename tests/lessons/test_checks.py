@@ -48,11 +48,12 @@ def test_an_independent_solution_passes(lesson, name):
 
 
 @every_check
-def test_a_stub_is_told_where_to_start(lesson, name):
+def test_a_stub_is_told_nothing_but_whom_to_ask(lesson, name):
     check = CHECKS[lesson, name]
     verdict = check(lambda *arguments: ...)
     assert verdict.status == "not yet"
-    assert check.first_step in verdict.reason
+    assert f"check.{name}.hint()" in verdict.reason
+    assert check.hint().reason == check.first_step
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_text_is_not_the_list_of_its_letters():
 def test_a_stub_is_not_wrong(stub):
     verdict = check(stub)
     assert verdict.status == "not yet"
-    assert "Print text.split()." in verdict.reason
+    assert "check.split.hint()" in verdict.reason
 
 
 def not_written(text):

@@ -41,10 +41,27 @@ def raises(error):
 
 
 @pytest.mark.parametrize("stub", [lambda x: ..., raises(NotImplementedError()), ...])
-def test_a_stub_is_not_yet_solved(stub):
+def test_a_stub_is_not_yet_solved_and_gives_nothing_away(stub):
     verdict = double(stub)
     assert verdict.status == "not yet"
-    assert "Start with x." in verdict.reason
+    assert "check.double.hint()" in verdict.reason
+    assert "Start with x." not in verdict.reason
+    assert repr(double.hint()) == "→ double, hint: Start with x."
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [raises(NotImplementedError("softmax of integers")), lambda x: x.long().softmax(-1)],
+)
+def test_an_error_of_that_class_with_a_text_is_no_stub(attempt):
+    verdict = double(attempt)
+    assert verdict.status == "wrong"
+    assert "it raised NotImplementedError: " in verdict.reason
+
+
+def test_the_first_step_follows_what_no_known_mistake_explains():
+    assert double(lambda x: 2 * x + 1).reason.endswith("where 2.0000 is right. Start with x.")
+    assert "Start" not in double(lambda x: x * x).reason
 
 
 def test_a_known_mistake_is_named_even_where_it_is_sometimes_right():
@@ -87,7 +104,8 @@ def test_a_mistake_is_named_although_another_spoils_one_input():
 
 def test_single_numbers_are_described_too():
     total = Exercise("total", torch.sum, ((torch.ones(3),),), (), "Add them up.")
-    assert total(lambda x: x.sum() + 1).reason == "it returned 4.0000 where 3.0000 is right."
+    assert "it returned 4.0000 where 3.0000 is right." in total(lambda x: x.sum() + 1).reason
+    assert "no list of one here, but it returned (1,)" in total(lambda x: x.sum(0, True)).reason
 
 
 def test_a_mistake_in_one_case_only_is_found():

@@ -39,7 +39,7 @@ def test_a_repair_reports_how_many_properties_fail():
         (lambda: nn.Linear(2, 2), "the model raised"),
         (lambda: 1 / 0, "it raised ZeroDivisionError"),
         (lambda: Reverser, "the class"),
-        (lambda: None, "a NoneType"),
+        (lambda: None, "it returned nothing"),
     ],
     ids=["other inputs", "an error", "a class", "nothing"],
 )

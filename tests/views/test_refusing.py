@@ -273,7 +273,7 @@ class TestRefused:
         view = MAKE[name]()
         setattr(view, trait, stands)
         with pytest.raises(
-            TypeError, match="must be (a whole number|whole numbers|between 0 and 1)"
+            TypeError, match=r"must be (a whole number|whole numbers|between 0 and 1)"
         ):
             view.set_state({trait: like})
         assert str(getattr(view, trait)) == str(stands)

@@ -1,0 +1,156 @@
+"""A reader's function, tried: on copies of its arguments, for a limited time, without a trace."""
+
+import copy
+import ctypes
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from threading import Event, Thread, get_ident
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+SECONDS = 5.0  # for one input; a right answer takes a few milliseconds
+_MOST = 100_000  # things that are taken from a generator
+_LONGEST = 160  # characters of a value that are quoted
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a function did instead of returning a result."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Endless(Remark):
+    """It did not come to an end, and was stopped."""
+
+
+class _Stop(BaseException):
+    """What stops an attempt; no Exception, so that `except Exception` lets it through."""
+
+
+def tried(function: Callable, case: tuple, seconds: float = SECONDS) -> Any:
+    """What a function makes of a deep copy of the arguments.
+
+    Its result, the exception that it raised, `...` from a stub, or a `Remark`. What it has changed
+    of its arguments, of the random numbers or of torch's settings is as it was.
+    """
+    given = copy.deepcopy(case)
+    try:
+        with _settings_kept():
+            result = _in_time(lambda: _whole(function(*given)), seconds)
+    except _Stop:
+        asked = " for " + ", ".join(map(quote, case)) if case else ""
+        return Endless(f"it did not come to an end{asked}, and was stopped.")
+    except (Exception, SystemExit) as error:  # whatever the reader's code raises is a finding
+        return ... if _is_stub(error) else error
+    if result is ...:
+        return result
+    if not _alike(list(given), list(case)):
+        return Remark("it changed its argument in place; make a new object instead.")
+    if result is None:
+        return Remark("it returned nothing: does it end with a return?")
+    return result
+
+
+def quote(value: object) -> str:
+    """A value as a message names it."""
+    if isinstance(value, Tensor) and value.numel() > 12:
+        return f"a tensor {tuple(value.shape)}"
+    if isinstance(value, nn.Module):
+        return f"a {type(value).__name__.strip('_')}"
+    text = getattr(value, "__name__", None) or repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _is_stub(error: BaseException) -> bool:
+    """Whether it is a bare `raise NotImplementedError`: torch raises it, too, but with a text."""
+    return type(error) is NotImplementedError and not error.args
+
+
+def _whole(result: Any) -> Any:
+    """A generator's results, at once: what it does is part of the attempt."""
+    if not hasattr(result, "__next__"):
+        return result
+    found = list(islice(result, _MOST))
+    if len(found) == _MOST:
+        raise _Stop
+    return found
+
+
+def _in_time(run: Callable[[], Any], seconds: float) -> Any:
+    """What run returns; raises _Stop where it takes longer, in whatever line it then is.
+
+    Python can raise an exception in another thread on every system, where signals cannot. It is
+    raised again and again, in threads that take turns often, as most lines may stand in a `try`
+    that catches everything; sooner or later it comes between two of these.
+    """
+    running, ended, thread = [True], Event(), ctypes.c_ulong(get_ident())
+
+    def watch() -> None:
+        if ended.wait(seconds):
+            return
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        while running:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(_Stop))
+        sys.setswitchinterval(usual)
+
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        return run()
+    finally:
+        del running[:]  # from here on at most one more is raised: one that is on its way
+        try:
+            ended.set()
+            watcher.join()
+        except _Stop:
+            ended.set()
+            watcher.join()
+
+
+@contextmanager
+def _settings_kept() -> Iterator[None]:
+    """Put random numbers and torch's settings back afterwards."""
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        for put, state in zip(
+            (torch.set_rng_state, np.random.set_state, random.setstate), states, strict=True
+        ):
+            put(state)
+        torch.set_grad_enabled(gradients)
+        torch.set_default_dtype(dtype)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two arguments hold the same; of a model, whether its weights do."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Tensor):
+        return one.shape == other.shape and one.dtype == other.dtype and _equal(one, other)
+    if isinstance(one, np.ndarray):
+        return _alike(one.tolist(), other.tolist())
+    if isinstance(one, nn.Module):
+        return _alike(dict(one.state_dict()), dict(other.state_dict()))
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    if isinstance(one, str | bytes | int | float | complex | set | frozenset):
+        return one == other or one != one  # nan stays nan
+    return True  # functions, generators and what else is not compared
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return bool(((one == other) | ((one != one) & (other != other))).all())
