@@ -110,8 +110,8 @@ def test_what_ends_about_when_the_time_is_up_is_one_or_the_other_and_never_both(
             pass
         return 1
 
-    for i in range(100):
-        outcome = tried(work, (0.015 + 0.0001 * i,), 0.02)
+    for i in range(40):
+        outcome = tried(work, (0.015 + 0.00025 * i,), 0.02)
         assert outcome == 1 or isinstance(outcome, Endless)
     time.sleep(0.05)  # nothing is on its way any more
 
