@@ -1,6 +1,7 @@
 """A reader's function is tried on copies, for a limited time, and leaves no trace."""
 
 import random
+import signal
 import threading
 import time
 from _thread import interrupt_main
@@ -128,9 +129,15 @@ def test_a_check_stops_at_the_first_input_without_end():
 
 
 def test_ctrl_c_still_interrupts():
+    usual = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a test's process may ignore it
     threading.Timer(0.2, interrupt_main).start()
-    with pytest.raises(KeyboardInterrupt):
-        tried(forever, (), 30)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            tried(forever, (), 10)
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def test_exit_is_a_finding_and_no_end_of_the_notebook():
