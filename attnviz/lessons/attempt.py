@@ -60,6 +60,18 @@ def tried(function: Callable, case: tuple, seconds: float = SECONDS) -> Any:
     return result
 
 
+def is_result(outcome: Any) -> bool:
+    """Whether a function returned something that can be judged."""
+    return outcome is not ... and not isinstance(outcome, BaseException | Remark)
+
+
+def said(outcome: BaseException | Remark, who: str = "it") -> str:
+    """What there is to say where there is no result; who did it, for the message."""
+    if isinstance(outcome, BaseException):
+        return f"{who} raised {type(outcome).__name__}: {outcome}"
+    return f"{who}{outcome.text.removeprefix('it')}"
+
+
 def quote(value: object) -> str:
     """A value as a message names it."""
     if isinstance(value, Tensor) and value.numel() > 12:
@@ -120,17 +132,16 @@ def _in_time(run: Callable[[], Any], seconds: float) -> Any:
 @contextmanager
 def _settings_kept() -> Iterator[None]:
     """Put random numbers and torch's settings back afterwards."""
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    of_numpy, of_python = np.random.get_state(), random.getstate()
     gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
-    try:
-        yield
-    finally:
-        for put, state in zip(
-            (torch.set_rng_state, np.random.set_state, random.setstate), states, strict=True
-        ):
-            put(state)
-        torch.set_grad_enabled(gradients)
-        torch.set_default_dtype(dtype)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            np.random.set_state(of_numpy)
+            random.setstate(of_python)
+            torch.set_grad_enabled(gradients)
+            torch.set_default_dtype(dtype)
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -5,7 +5,7 @@ from math import isclose
 from numbers import Integral, Number, Real
 from typing import Any
 
-from attnviz.lessons.attempt import Remark, quote
+from attnviz.lessons.attempt import is_result, quote
 from attnviz.lessons.exercise import Exercise
 from attnviz.lessons.verdict import Verdict
 
@@ -20,9 +20,7 @@ class ExactExercise(Exercise):
         return Verdict(self.name, "wrong", reason)
 
     def _read(self, outcome: Any) -> Any:
-        if isinstance(outcome, BaseException | Remark) or outcome is ...:
-            return outcome
-        return _plain(outcome)
+        return _plain(outcome) if is_result(outcome) else outcome
 
     def _same(self, a: Any, b: Any) -> bool:
         return _same(a, b)
@@ -68,10 +66,6 @@ def _with_kind(value: Any) -> str:
 
 
 def _describe(case: tuple, yours: Any, right: Any) -> str:
-    if isinstance(yours, BaseException):
-        return f"it raised {type(yours).__name__}: {yours}"
-    if isinstance(yours, Remark):
-        return yours.text
     asked = ", ".join(map(quote, case))
     if isinstance(yours, Number) and isinstance(right, Number) and yours == right:  # 2.0 and 2
         return f"for {asked} it returned {_with_kind(yours)} where {_with_kind(right)} is right."

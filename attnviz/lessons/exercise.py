@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnviz.lessons.attempt import Endless, Remark, tried
+from attnviz.lessons.attempt import Endless, Remark, is_result, said, tried
 from attnviz.lessons.verdict import Verdict
 from attnviz.views.inputs import to_array
 
@@ -70,8 +70,9 @@ class Exercise:
         first = failed[0]
         reason = self._diagnose(yours)
         if reason is None:
-            said = self._describe(self.cases[first], yours[first], right[first])
-            reason = f"{said} {self.first_step}"
+            seen = yours[first], right[first]
+            what = self._describe(self.cases[first], *seen) if is_result(seen[0]) else said(seen[0])
+            reason = f"{what} {self.first_step}"
         return self._wrong(reason, yours[first], right[first])
 
     def hint(self) -> Verdict:
@@ -81,14 +82,15 @@ class Exercise:
     def _right(self, case: tuple) -> Any:
         """What is right; raises where the check itself is broken, as then it can judge nothing."""
         outcome = tried(self.reference, case)
-        if isinstance(outcome, BaseException | Remark) or outcome is ...:
+        if not is_result(outcome):
             raise RuntimeError(f"the check of {self.name} is broken: {outcome}")
         return self._read(outcome)
 
     def _diagnose(self, yours: list[Any]) -> str | None:
         """The mistake that gives just these results, or else one that gives all but the nans."""
-        everything = range(len(yours))
-        for some in (everything, [i for i in everything if not _has_nan(yours[i])]):
+        everything = list(range(len(yours)))
+        finite = [i for i in everything if not _has_nan(yours[i])]
+        for some in [everything] if finite == everything else [everything, finite]:
             for misconception in self.misconceptions:
                 theirs = [self._read(tried(misconception.wrong, self.cases[i])) for i in some]
                 pairs = zip(some, theirs, strict=True)
@@ -141,7 +143,7 @@ class _Numbers:
 
 def _read(outcome: Any) -> Any:
     """Numbers, where it is some; else the exception, the remark or the stub."""
-    if isinstance(outcome, BaseException | Remark) or outcome is ...:
+    if not is_result(outcome):
         return outcome
     try:
         array = to_array(_listed(outcome))
@@ -194,16 +196,12 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _describe(yours: Any, right: np.ndarray) -> str:
-    if isinstance(yours, BaseException):
-        return f"it raised {type(yours).__name__}: {yours}"
-    if isinstance(yours, Remark):
-        return yours.text
     things, yours = yours.things, yours.array
     if yours.shape != right.shape and things:
         return f"it returned {things} things; return only the one that is asked for."
     if yours.shape != right.shape:
-        one = "one number, of shape (), and no list of one" if not right.ndim else ""
-        wanted = one or f"shape {right.shape}"
+        number = "one number, of shape (), and no list of one"
+        wanted = f"shape {right.shape}" if right.ndim else number
         return f"it must return {wanted} here, but it returned {yours.shape}."
     if (yours.dtype == bool) != (right.dtype == bool):
         return f"it must return {right.dtype}, but it returned {yours.dtype}."

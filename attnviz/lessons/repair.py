@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
-from attnviz.lessons.attempt import Remark, tried
+from attnviz.lessons.attempt import is_result, said, tried
 from attnviz.lessons.exercise import check_callable, not_yet
 from attnviz.lessons.verdict import Verdict
 
@@ -50,8 +49,8 @@ class Repair:
         model = tried(build, ())
         if model is ...:
             return not_yet(self.name)
-        if isinstance(model, BaseException | Remark):
-            return self._wrong(_said("it", model))
+        if not is_result(model):
+            return self._wrong(said(model))
         if not isinstance(model, nn.Module):
             called = "the class" if isinstance(model, type) else f"a {type(model).__name__}"
             return self._wrong(f"it must return a model, but it returned {called}.")
@@ -65,8 +64,8 @@ class Repair:
         failed = []
         for one in self.properties:
             holds = tried(lambda holds=one.holds: holds(model), ())
-            if isinstance(holds, BaseException | Remark):  # such as shapes that do not fit
-                return self._wrong(_said("the model", holds))
+            if not is_result(holds):  # such as shapes that do not fit
+                return self._wrong(said(holds, "the model"))
             if not holds:
                 failed.append(one.says)
         total = len(self.properties)
@@ -76,9 +75,3 @@ class Repair:
 
     def _wrong(self, reason: str) -> Verdict:
         return Verdict(self.name, "wrong", reason)
-
-
-def _said(who: str, outcome: Any) -> str:
-    if isinstance(outcome, BaseException):
-        return f"{who} raised {type(outcome).__name__}: {outcome}"
-    return f"{who}{outcome.text.removeprefix('it')}"

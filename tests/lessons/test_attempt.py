@@ -129,9 +129,8 @@ def test_a_check_stops_at_the_first_input_without_end():
 
 
 def test_ctrl_c_still_interrupts():
-    usual = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a test's process may ignore it
+    # a test's process may ignore it
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Timer(0.2, interrupt_main).start()
     try:
         with pytest.raises(KeyboardInterrupt):
