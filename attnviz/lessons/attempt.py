@@ -2,10 +2,11 @@
 
 import copy
 import ctypes
+import io
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from itertools import islice
 from threading import Event, Thread, get_ident
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 SECONDS = 5.0  # for one input; a right answer takes a few milliseconds
 _MOST = 100_000  # things that are taken from a generator
+_MOST_PRINTED = 2_000  # characters
 _LONGEST = 160  # characters of a value that are quoted
 
 
@@ -36,25 +38,33 @@ class _Stop(BaseException):
     """What stops an attempt; no Exception, so that `except Exception` lets it through."""
 
 
-def tried(function: Callable, case: tuple, seconds: float = SECONDS) -> Any:
+def tried(
+    function: Callable, case: tuple, seconds: float | None = None, aloud: bool = False
+) -> Any:
     """What a function makes of a deep copy of the arguments.
 
+    seconds: how long it may take; otherwise `SECONDS`.   aloud: whether what it prints is shown.
     Its result, the exception that it raised, `...` from a stub, or a `Remark`. What it has changed
     of its arguments, of the random numbers or of torch's settings is as it was.
     """
-    given = copy.deepcopy(case)
+    given, printed = copy.deepcopy(case), io.StringIO()
     try:
-        with _settings_kept():
-            result = _in_time(lambda: _whole(function(*given)), seconds)
+        with _settings_kept(), redirect_stdout(printed):
+            result = _in_time(lambda: _whole(function(*given)), seconds or SECONDS)
     except _Stop:
         asked = " for " + ", ".join(map(quote, case)) if case else ""
         return Endless(f"it did not come to an end{asked}, and was stopped.")
     except (Exception, SystemExit) as error:  # whatever the reader's code raises is a finding
         return ... if _is_stub(error) else error
+    finally:
+        if aloud:
+            print(printed.getvalue()[:_MOST_PRINTED], end="")
     if result is ...:
         return result
     if not _alike(list(given), list(case)):
         return Remark("it changed its argument in place; make a new object instead.")
+    if result is None and printed.getvalue():
+        return Remark("it printed something, but returned nothing: write return, not print.")
     if result is None:
         return Remark("it returned nothing: does it end with a return?")
     return result

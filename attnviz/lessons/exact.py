@@ -7,6 +7,7 @@ from typing import Any
 
 from attnviz.lessons.attempt import is_result, quote
 from attnviz.lessons.exercise import Exercise
+from attnviz.lessons.observing import seen_in_lists
 from attnviz.lessons.verdict import Verdict
 
 
@@ -24,6 +25,9 @@ class ExactExercise(Exercise):
 
     def _same(self, a: Any, b: Any) -> bool:
         return _same(a, b)
+
+    def _seen(self, pairs: list[tuple[Any, Any]]) -> str | None:
+        return seen_in_lists([pair for pair in pairs if not self._same(*pair)])
 
     def _describe(self, case: tuple, yours: Any, right: Any) -> str:
         return _describe(case, yours, right)
@@ -49,7 +53,10 @@ def _same(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(_same, a, b))
     if isinstance(a, Number) and isinstance(b, Number):
         return _same_number(a, b)
-    return type(a) is type(b) and a == b
+    try:
+        return type(a) is type(b) and bool(a == b)
+    except Exception:  # objects of the reader's own class may refuse
+        return False
 
 
 def _same_number(a: Any, b: Any) -> bool:

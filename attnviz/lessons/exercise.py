@@ -1,7 +1,7 @@
 """Exercises whose checks say what is wrong: they know the mistakes that people make."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from attnviz.lessons.attempt import Endless, Remark, is_result, said, tried
+from attnviz.lessons.depending import unused_argument
+from attnviz.lessons.observing import seen_in_numbers
 from attnviz.lessons.verdict import Verdict
 from attnviz.views.inputs import to_array
 
@@ -53,13 +55,20 @@ class Exercise:
         Returns a verdict: passed, not yet (still a stub) or wrong, with the reason.
         Raises TypeError when attempt cannot be called.
         """
+        return replace(self._judged(attempt), attempt=attempt, reference=self.reference)
+
+    def hint(self) -> Verdict:
+        """What to try first."""
+        return Verdict(self.name, "hint", self.first_step)
+
+    def _judged(self, attempt: Callable) -> Verdict:
         if attempt is ...:
             return not_yet(self.name)
         check_callable(self.name, attempt)
         right = [self._right(case) for case in self.cases]
         yours: list[Any] = []
-        for case in self.cases:
-            yours.append(self._read(tried(attempt, case)))
+        for case in self.cases:  # what the reader prints is shown once
+            yours.append(self._read(tried(attempt, case, aloud=not yours)))
             if yours[-1] is ...:
                 return not_yet(self.name)
             if isinstance(yours[-1], Endless):
@@ -72,12 +81,10 @@ class Exercise:
         if reason is None:
             seen = yours[first], right[first]
             what = self._describe(self.cases[first], *seen) if is_result(seen[0]) else said(seen[0])
+            observed = self._observed(attempt, yours, right)
+            what = f"{observed} {what[0].upper()}{what[1:]}" if observed else what
             reason = f"{what} {self.first_step}"
         return self._wrong(reason, yours[first], right[first])
-
-    def hint(self) -> Verdict:
-        """What to try first."""
-        return Verdict(self.name, "hint", self.first_step)
 
     def _right(self, case: tuple) -> Any:
         """What is right; raises where the check itself is broken, as then it can judge nothing."""
@@ -92,11 +99,25 @@ class Exercise:
         finite = [i for i in everything if not _has_nan(yours[i])]
         for some in [everything] if finite == everything else [everything, finite]:
             for misconception in self.misconceptions:
-                theirs = [self._read(tried(misconception.wrong, self.cases[i])) for i in some]
+                theirs = [self._outcome(misconception.wrong, self.cases[i]) for i in some]
                 pairs = zip(some, theirs, strict=True)
                 if theirs and all(self._same(yours[i], t) for i, t in pairs):
                     return misconception.says
         return None
+
+    def _observed(self, attempt: Callable, yours: list[Any], right: list[Any]) -> str | None:
+        """What is so of all results, or of what they depend on."""
+        pairs = [(y, r) for y, r in zip(yours, right, strict=True) if is_result(y)]
+        seen = self._seen(pairs) if pairs else None
+        if seen is None and len(pairs) == len(yours):
+            seen = unused_argument(self._outcome, self._same, attempt, self.reference, self.cases)
+        return seen
+
+    def _outcome(self, function: Callable, case: tuple) -> Any:
+        return self._read(tried(function, case))
+
+    def _seen(self, pairs: list[tuple[Any, Any]]) -> str | None:
+        return seen_in_numbers([(yours.array, right.array) for yours, right in pairs])
 
     def _wrong(self, reason: str, yours: Any, right: Any) -> Verdict:
         pair = (x.array if isinstance(x, _Numbers) else x for x in (yours, right))

@@ -1,7 +1,7 @@
 """Models to repair: a check that compares with no other model, but asks for properties."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -29,12 +29,14 @@ class Repair:
     name:       what the function that builds the repaired model is called in the lesson.
     properties: what must hold, in the order in which it is best put right.
     first_step: what to try first, said on `hint()`.
+    reference:  the package's way to build it.
     Call it with the reader's function to get a `Verdict`.
     """
 
     name: str
     properties: tuple[Property, ...]
     first_step: str
+    reference: Callable[[], nn.Module] | None = None
 
     def __call__(self, build: Callable[[], nn.Module]) -> Verdict:
         """Build the reader's model and try every property on it.
@@ -42,11 +44,18 @@ class Repair:
         Returns a verdict; when properties fail, it names the first and says how many there are.
         Raises TypeError when build cannot be called.
         """
+        return replace(self._judged(build), attempt=build, reference=self.reference)
+
+    def hint(self) -> Verdict:
+        """What to try first."""
+        return Verdict(self.name, "hint", self.first_step)
+
+    def _judged(self, build: Callable[[], nn.Module]) -> Verdict:
         if build is ...:
             return not_yet(self.name)
         if not isinstance(build, type):  # a class builds a model, too
             check_callable(self.name, build)
-        model = tried(build, ())
+        model = tried(build, (), aloud=True)
         if model is ...:
             return not_yet(self.name)
         if not is_result(model):
@@ -55,10 +64,6 @@ class Repair:
             called = "the class" if isinstance(model, type) else f"a {type(model).__name__}"
             return self._wrong(f"it must return a model, but it returned {called}.")
         return self._tried(model.eval())
-
-    def hint(self) -> Verdict:
-        """What to try first."""
-        return Verdict(self.name, "hint", self.first_step)
 
     def _tried(self, model: nn.Module) -> Verdict:
         failed = []

@@ -1,10 +1,12 @@
 """What a check says of an exercise, in words and, where it helps, in a picture."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any, Literal
 
 import numpy as np
+from IPython.display import display
 
 _LOOKS = {  # status: mark and colour
     "passed": ("✓", "#2e7d32"),
@@ -20,6 +22,7 @@ class Verdict:
 
     name: the exercise.   status: "passed", "not yet" (still a stub), "wrong", or "hint".
     reason: one or two sentences.   yours, right: the results on the first input that differs.
+    attempt, reference: the reader's function and the package's.
     """
 
     name: str
@@ -27,9 +30,28 @@ class Verdict:
     reason: str
     yours: Any = None
     right: Any = None
+    attempt: Callable | None = None
+    reference: Callable | None = None
 
     def __bool__(self) -> bool:
         return self.status == "passed"
+
+    def use(self) -> Callable:
+        """Show this verdict, and give the function that the lesson goes on with.
+
+        Returns the reader's function where it passed, otherwise the package's.
+        Raises RuntimeError for a verdict that has none, such as one that was stored.
+        """
+        if self.attempt is None or self.reference is None:
+            again = f"call check.{self.name}({self.name}).use() again"
+            raise RuntimeError(f"this verdict on {self.name} holds no function: {again}")
+        goes_on = "with yours" if self else "with the package's until yours passes"
+        display(replace(self, reason=f"{self.reason} The lesson goes on {goes_on}."))
+        return self.attempt if self else self.reference
+
+    def __reduce__(self) -> tuple:
+        """Stored without the functions, which a reader's cell may have made anew by then."""
+        return Verdict, (self.name, self.status, self.reason, self.yours, self.right)
 
     def __repr__(self) -> str:
         mark, _ = _LOOKS[self.status]

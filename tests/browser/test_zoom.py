@@ -54,6 +54,7 @@ WHEEL = """(canvas, [x, y, deltaY]) => {  // as from scrolling a page past a res
     canvas.dispatchEvent(event);
     return event.defaultPrevented;
 }"""
+PAINTED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 PALETTE = np.frombuffer(av.heatmap([[1.0]], ["a"]).palette, np.uint8).reshape(256, 3)
 PLACE = re.compile(r"quer(?:y|ies) (\d+)(?:–(\d+))?, keys? (\d+)(?:–(\d+))?$")
 
@@ -92,7 +93,7 @@ class Zoomed:
     def wheel(self, times, by=-200):
         for _ in range(times):
             self.page.mouse.wheel(0, by)
-        self.page.wait_for_timeout(50)
+            self.page.evaluate(PAINTED)  # a busy browser makes one of several that wait
 
     def expect_detail(self, which):
         expect(self.matrix).to_have_attribute("data-detail", which)
@@ -128,7 +129,10 @@ def close_up(zoomed, x, y):
     """Zoom in at a place until single weights are there; return the query and key under it."""
     zoomed.point(x + 5, y + 5)  # a pointer that moved means to zoom
     zoomed.point(x, y)
-    zoomed.wheel(6)
+    for _ in range(12):
+        if zoomed.matrix.get_attribute("data-detail") == "exact":
+            break
+        zoomed.wheel(1)
     zoomed.expect_detail("exact")
     query, last, key, last_key = zoomed.point(x + 0.1, y)
     assert (query, key) == (last, last_key)

@@ -1,5 +1,6 @@
-"""The code of the first lessons, cell after cell, on a device.
+"""The code of the first lessons, cell after cell, on a device, for a reader who solves nothing.
 
+No solution is run, so the lesson goes on with the package's functions (nbval runs the solutions).
 Lessons keep models of a few thousand weights on the CPU by intention; the rest of a lesson moves to
 the device by itself.
 """
@@ -18,10 +19,10 @@ LESSONS = {file.name[:2]: file for file in sorted(NOTEBOOKS.glob("0[0-5]_*.ipynb
 
 
 def cells(lesson):
-    """The code of a lesson, as (name for messages, source)."""
+    """The code of a lesson without solutions, as (name for messages, source)."""
     notebook = json.loads(LESSONS[lesson].read_text(encoding="utf-8"))
     for i, cell in enumerate(notebook["cells"]):
-        if cell["cell_type"] == "code":
+        if cell["cell_type"] == "code" and "solution" not in cell["metadata"].get("tags", []):
             yield f"{LESSONS[lesson].name}, cell {i}", "".join(cell["source"])
 
 

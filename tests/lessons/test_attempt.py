@@ -222,3 +222,20 @@ class TestChecks:
 
 def test_nothing_returned_is_a_remark():
     assert tried(lambda: None, ()) == Remark("it returned nothing: does it end with a return?")
+
+
+def test_one_that_prints_is_told_to_return():
+    def prints(x):
+        print(2 * x)
+
+    assert "printed something, but returned nothing" in tried(prints, (1,)).text
+
+
+def test_what_is_printed_is_shown_once_and_not_for_each_input(capsys):
+    def talks(x):
+        print("x is", x)
+        return 2 * x
+
+    twice = ExactExercise("twice", lambda x: 2 * x, ((1,), (2,), (3,)), (), "Add.")
+    assert twice(talks)
+    assert capsys.readouterr().out == "x is 1\n"

@@ -1,16 +1,20 @@
 """What every lesson owes its reader, as far as a machine can see it."""
 
+import builtins
 import re
+import symtable
 from pathlib import Path
 
 import nbformat
 import pytest
-from slides import slide_types
+from arrange import slide_types
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 LESSONS = sorted(FOLDER.glob("*.ipynb"))
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
+MISSING_ON_PURPOSE = {"A_three_listings": {"math"}}  # one of the mistakes to find
+ANSWERED_IN_WORDS = {"predict_step", "predict_peeking", "predict_always_mask", "predict_order"}
 
 
 @pytest.fixture(params=LESSONS, ids=lambda path: path.stem)
@@ -111,7 +115,7 @@ def test_widgets_live_on_in_the_saved_notebook(lesson):
 
 
 def test_headings_begin_slides(lesson):
-    """`python tests/notebooks/slides.py` makes it so."""
+    """`python tests/notebooks/arrange.py` makes it so."""
     told = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in lesson.cells]
     assert told == slide_types(lesson.cells)
 
@@ -138,7 +142,7 @@ def test_exercises_have_stub_hint_and_solution(lesson, path):
     assert (1 if path.stem.startswith("00") else 3) <= len(found) <= 6
     for task, hint, solution in found:
         name = re.search(r"def (\w+)\(", task.source)[1]
-        call = f"check.{name}({name})"
+        call = f"\n{name} = check.{name}({name}).use()"
         assert task.source.endswith(call)
         assert "not yet" in task.outputs[0].data["text/plain"]
         assert hint.source.startswith("<details><summary>Hint</summary>")
@@ -147,4 +151,64 @@ def test_exercises_have_stub_hint_and_solution(lesson, path):
         assert solution.source.startswith("# Solution\n")
         assert f"def {name}(" in solution.source
         assert solution.source.endswith(call)
-        assert "passed" in solution.outputs[0].data["text/plain"]
+
+
+def test_a_saved_lesson_gives_nothing_away(lesson):
+    """`python tests/notebooks/arrange.py` makes it so: JupyterLab shows a folded output when its
+    cell is run, or clicked on."""
+    for cell in code_cells(lesson):
+        if "answer" in cell.metadata.get("tags", []):
+            assert cell.metadata.jupyter.outputs_hidden
+        if "solution" in cell.metadata.get("tags", []):
+            assert not cell.outputs
+
+
+def test_what_answers_a_prediction_is_folded(lesson):
+    """A cell that the question leads to is tagged: arrange.py folds it, and finds it by its tag."""
+    cells = [
+        (question_of(cell), "answer" in cell.metadata.get("tags", [])) for cell in lesson.cells
+    ]
+    asked = [i for i, (question, _) in enumerate(cells) if question]
+    for i, end in zip(asked, [*asked[1:], len(cells)], strict=True):
+        in_words = cells[i][0] in ANSWERED_IN_WORDS
+        assert any(is_answer for _, is_answer in cells[i:end]) != in_words, cells[i][0]
+
+
+def question_of(cell):
+    """The name of the prediction that a cell asks for, None where it asks for none."""
+    found = re.fullmatch(r"(?:quizzes\.)?(predict_\w+)\(\)", cell.source)
+    return found and found[1]
+
+
+def test_no_cell_needs_a_solution_to_have_run(lesson, path):
+    known = set(dir(builtins)) | {"display", *MISSING_ON_PURPOSE.get(path.stem, ())}
+    for cell in code_cells(lesson):
+        needed, made = global_names(cell.source)
+        if "solution" not in cell.metadata.get("tags", []):
+            assert not needed - known - made, f"{needed - known - made} in {cell.source}"
+            known |= made
+
+
+def test_names_that_a_cell_needs_and_makes_are_found():
+    source = (
+        "import a.b\ndef f(x, *, y=z):\n    return [i for i in x] + g\nclass C(B):\n    k = v\nf(a)"
+    )
+    assert global_names(source) == ({"z", "g", "B", "v", "f", "a"}, {"a", "f", "C"})
+
+
+def global_names(source):
+    """The names that a cell takes from other cells or itself, and those that it makes."""
+    needed, made = set(), set()
+
+    def walk(table, top):
+        for symbol in table.get_symbols():
+            outside = symbol.is_global() or top
+            if outside and symbol.is_referenced():
+                needed.add(symbol.get_name())
+            if top and (symbol.is_assigned() or symbol.is_imported()):
+                made.add(symbol.get_name())
+        for child in table.get_children():
+            walk(child, False)
+
+    walk(symtable.symtable(source, "cell", "exec"), True)
+    return needed, made

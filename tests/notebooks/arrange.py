@@ -1,4 +1,7 @@
-"""Which cells begin a slide; run as a program, it writes this into the lessons and nothing else."""
+"""Which cells begin a slide, and which outputs a reader sees only by running or asking for them.
+
+Run as a program, it writes this into the lessons and nothing else.
+"""
 
 import json
 import re
@@ -29,14 +32,24 @@ def slide_types(cells: list[dict]) -> list[str | None]:
     return kinds
 
 
+def arrange(cells: list[dict]) -> None:
+    """Put it into the cells: slides, folded answers to predictions, solutions without a verdict."""
+    for cell, kind in zip(cells, slide_types(cells), strict=True):
+        metadata = cell["metadata"]
+        metadata.pop("slideshow", None)
+        if kind:
+            metadata["slideshow"] = {"slide_type": kind}
+        if "answer" in metadata.get("tags", []):
+            metadata["jupyter"] = {"outputs_hidden": True}
+        if "solution" in metadata.get("tags", []):
+            cell["outputs"] = []
+
+
 def write(path: Path) -> None:
-    """Put the types of slides into a notebook's metadata; the rest of the file stays as it is."""
+    """Arrange a notebook; the rest of the file stays as it is."""
     form = {"indent": 1, "ensure_ascii": False, "sort_keys": True}
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    for cell, kind in zip(notebook["cells"], slide_types(notebook["cells"]), strict=True):
-        cell["metadata"].pop("slideshow", None)
-        if kind:
-            cell["metadata"]["slideshow"] = {"slide_type": kind}
+    arrange(notebook["cells"])
     path.write_text(json.dumps(notebook, **form) + "\n", encoding="utf-8")
 
 

@@ -1,0 +1,84 @@
+"""Which of its arguments a wrong answer does not depend on, though the right one does."""
+
+from collections.abc import Callable, Iterator, Sequence
+from inspect import Parameter, signature
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnviz.lessons.attempt import is_result
+
+_ENOUGH = 2  # inputs for which an argument should have made a difference
+
+
+def unused_argument(
+    outcome: Callable[[Callable, tuple], Any],
+    same: Callable[[Any, Any], bool],
+    attempt: Callable,
+    reference: Callable,
+    cases: Sequence[tuple],
+) -> str | None:
+    """The first argument that changes the right answer wherever it changes, and never the reader's.
+
+    outcome: of a function and its arguments.   same: whether two outcomes are.
+    """
+    for place, name in enumerate(_names(reference)):
+        found = list(_differences(outcome, same, attempt, reference, cases, place))
+        if len(found) >= _ENOUGH and not any(found):
+            return f"it does not depend on {name}: with another one the result stays the same."
+    return None
+
+
+def _names(function: Callable) -> list[str]:
+    known = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD
+    try:
+        parameters = signature(function).parameters
+    except ValueError:  # some of those that are written in C have none
+        return []
+    return [name for name, p in parameters.items() if p.kind in known]
+
+
+def _differences(
+    outcome: Callable,
+    same: Callable,
+    attempt: Callable,
+    reference: Callable,
+    cases: Any,
+    place: int,
+) -> Iterator[bool]:
+    """For each input on which the right answer changes with an argument: does the reader's?"""
+    for case in cases:
+        other = _another(case[place]) if place < len(case) else None
+        if other is None:
+            continue
+        changed = (*case[:place], other, *case[place + 1 :])
+        right, right_now = outcome(reference, case), outcome(reference, changed)
+        if is_result(right) and is_result(right_now) and not same(right, right_now):
+            yield not same(outcome(attempt, case), outcome(attempt, changed))
+
+
+def _another(value: Any) -> Any:
+    """Another value of the same kind and shape, None where there is none to be made up."""
+    if isinstance(value, Tensor):
+        return _another_tensor(value)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return 0.8 * value or 0.1
+    if isinstance(value, str | list | tuple) and value:
+        return value[1:] + value[:1]
+    return None
+
+
+def _another_tensor(value: Tensor) -> Tensor | None:
+    if not value.numel():
+        return None
+    if value.dtype == torch.bool:
+        return ~value
+    if not value.is_floating_point():  # ids stay ids that there are
+        return value.roll(1, -1) if value.ndim else value + 1
+    noise = torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
+    return value + noise.to(value.dtype)
