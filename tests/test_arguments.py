@@ -134,6 +134,7 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "take"), TAKE_WHOLE)
 def test_what_is_no_whole_number(name, take):
     for value in NO_WHOLE:
@@ -141,6 +142,7 @@ def test_what_is_no_whole_number(name, take):
             take(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "take"), TAKE_WHOLE)
 def test_whole_numbers_of_any_library(name, take):
     if name in TOO_SMALL:

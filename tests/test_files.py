@@ -146,6 +146,7 @@ class TestEveryWriter:
         if write is write_rounded_onnx:
             an_onnx_file()
 
+    @pytest.mark.slow
     def test_a_new_file_then_its_own_again(self, tmp_path, write, name):
         path = tmp_path / name
         with umask(0o027):
@@ -190,6 +191,7 @@ class TestEveryWriter:
         with pytest.raises(FileNotFoundError, match=r"there is no folder '.*none' to save in"):
             write(tmp_path / "missing" / name)
 
+    @pytest.mark.slow
     def test_a_link_stays_and_what_it_leads_to_is_replaced(self, tmp_path, write, name):
         (tmp_path / "there").mkdir()
         link, target = tmp_path / name, tmp_path / "there" / "file"
@@ -201,6 +203,7 @@ class TestEveryWriter:
         assert mode_of(target) == 0o604
         assert os.listdir(tmp_path / "there") == ["file"]
 
+    @pytest.mark.slow
     def test_a_full_disk_leaves_the_old_file_and_says_so(self, tmp_path, write, name):
         path = tmp_path / name
         write(path)

@@ -35,6 +35,7 @@ def imports(file):
             yield from [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_rooms_import_only_from_their_neighbours(room):
     for file in (ROOT / room).rglob("*.py"):
@@ -71,6 +72,7 @@ def test_importing_it_loads_nothing_heavy():
     assert not heavy & loaded_by("import attnviz")
 
 
+@pytest.mark.slow
 def test_views_need_no_torch():
     drawn = "import attnviz as av; av.heatmap([[1.0]], ['a']); av.plot_heatmap([[1.0]], ['a'])"
     assert "torch" not in loaded_by(drawn)

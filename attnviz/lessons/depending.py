@@ -68,9 +68,15 @@ def _another(value: Any) -> Any:
         return value + 1
     if isinstance(value, float):
         return 0.8 * value or 0.1
+    if isinstance(value, list | tuple) and value and all(map(_is_number, value)):
+        return type(value)(map(_another, value))
     if isinstance(value, str | list | tuple) and value:
         return value[1:] + value[:1]
     return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _another_tensor(value: Tensor) -> Tensor | None:

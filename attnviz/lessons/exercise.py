@@ -77,7 +77,7 @@ class Exercise:
         if not failed:
             return Verdict(self.name, "passed", f"right on all {len(self.cases)} inputs.")
         first = failed[0]
-        reason = self._diagnose(yours)
+        reason = self._diagnose(yours, failed)
         if reason is None:
             seen = yours[first], right[first]
             what = self._describe(self.cases[first], *seen) if is_result(seen[0]) else said(seen[0])
@@ -93,11 +93,12 @@ class Exercise:
             raise RuntimeError(f"the check of {self.name} is broken: {outcome}")
         return self._read(outcome)
 
-    def _diagnose(self, yours: list[Any]) -> str | None:
+    def _diagnose(self, yours: list[Any], failed: list[int]) -> str | None:
         """The mistake that gives just these results, or else one that gives all but the nans."""
         everything = list(range(len(yours)))
         finite = [i for i in everything if not _has_nan(yours[i])]
-        for some in [everything] if finite == everything else [everything, finite]:
+        tell = len(finite) < len(yours) and not set(failed).isdisjoint(finite)
+        for some in [everything, finite] if tell else [everything]:
             for misconception in self.misconceptions:
                 theirs = [self._outcome(misconception.wrong, self.cases[i]) for i in some]
                 pairs = zip(some, theirs, strict=True)

@@ -52,6 +52,7 @@ def _multiple_or_shift(pairs: Pairs) -> Iterator[str]:
     if not any(yours.any() for yours, _ in pairs):
         yield "all of it is zero."
         return
+    pairs = [(yours, right) for yours, right in pairs if yours.any() or right.any()]
     factors = [_factor(yours, right) for yours, right in pairs]
     shifts = [_shift(yours, right) for yours, right in pairs]
     if _one_number(factors, pairs) and _near(factors[0], -1):
@@ -178,6 +179,8 @@ _OF_LISTS: tuple[tuple[str, Callable[[list, list], bool]], ...] = (
         lambda y, r: _sorted(y) == _sorted(r),
     ),
     ("some come twice in a row.", lambda y, r: _without_doubles(y) == r),
+    ("only the last one is wrong.", lambda y, r: y[:-1] == r[:-1] and len(y) == len(r) > 1),
+    ("only the first one is wrong.", lambda y, r: y[1:] == r[1:] and len(y) == len(r) > 1),
     ("every number is one too large.", lambda y, r: _moved(y, r, 1)),
     ("every number is one too small.", lambda y, r: _moved(y, r, -1)),
 )

@@ -79,6 +79,7 @@ class TestWhatIsSent:
         assert (view.problem, view.hint, view.live) == ("", "", True)
         assert (view.palette, view.diverging) == (palette(), palette("PuOr_r"))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kernel", ["sdpa", "eager"])
     @pytest.mark.parametrize("kind", SINGLE)
     def test_models_of_transformers(self, make, kind, kernel):
@@ -347,6 +348,7 @@ class TestEdits:
         assert [type(x) for x in view.edits[0].values()] == [int, int, float]
         json.dumps(view.edits)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("edits", "error", "message"),
         [
@@ -426,6 +428,7 @@ class TestQuestions:
             (row,) = ask(view, {**question, "row": 17})
             assert np.allclose(np.frombuffer(row, "<f4"), whole[17], atol=1e-6)
 
+    @pytest.mark.slow
     def test_the_difference_of_a_long_text_is_the_largest_change_of_each_patch(self, make_ours):
         model, tokenizer = make_ours(max_len=700)
         text = "the cat sat on a mat " * 100
@@ -645,6 +648,7 @@ class TestNumbersThatAreNotFinite:
             json.dumps(said, allow_nan=False)
             assert {after for _, rows in said for *_, after in rows} == {"nan"}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("word", ["nan", "-inf"])
     def test_are_said_in_words_beside_the_bars(self, spoilt, word, recwarn):
         view = spoilt("classes", float(word), num_labels=1)

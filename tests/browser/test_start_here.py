@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 pytestmark = pytest.mark.slow
 
 LESSON = "00_start_here.ipynb"
+FOLDED = ".jp-OutputPlaceholder"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -16,6 +17,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 def lesson(open_notebook):
     """The lesson with all its cells run; the tests share it."""
     notebook = open_notebook(LESSON)
+    expect(notebook.page.locator(FOLDED).first).to_have_text("")  # nothing of the answer shows
     notebook.run_all()
     return notebook
 
@@ -29,8 +31,16 @@ def outputs(notebook):
     return [output for cell in notebook.cells() for output in cell.get("outputs", [])]
 
 
+def unfolded(notebook):
+    """The outputs that a reader sees without asking for them."""
+    cells = [
+        c for c in notebook.cells() if not c["metadata"].get("jupyter", {}).get("outputs_hidden")
+    ]
+    return [output for cell in cells for output in cell.get("outputs", [])]
+
+
 def count_heatmaps(notebook):
-    plain = [output.get("data", {}).get("text/plain", "") for output in outputs(notebook)]
+    plain = [output.get("data", {}).get("text/plain", "") for output in unfolded(notebook)]
     return sum("".join(text).startswith("HeatmapView(") for text in plain)
 
 
@@ -51,6 +61,10 @@ def expect_what_python_has(lesson, picture):
         picture.hover(query, key)
         shown = f"{tokens[query]} → {tokens[key]}: {weights[query][key]:.3f}"
         expect(picture.value).to_have_text(shown)
+
+
+def test_what_answers_a_prediction_is_folded_until_its_cell_is_run(lesson):
+    expect(lesson.page.locator(FOLDED)).to_have_count(0)
 
 
 def test_every_cell_runs_without_errors_or_warnings(lesson):
@@ -176,7 +190,7 @@ def test_a_trusted_copy_is_alive_before_any_cell_runs(open_notebook, as_committe
 
 def test_an_untrusted_copy_without_a_kernel_shows_still_pictures(open_notebook, as_committed):
     notebook = open_notebook(as_committed("untrusted.ipynb"), kernel=False)
-    wanted = [o for o in outputs(notebook) if {WIDGET, "image/png"} <= o.get("data", {}).keys()]
+    wanted = [o for o in unfolded(notebook) if {WIDGET, "image/png"} <= o.get("data", {}).keys()]
     assert len(wanted) == count_heatmaps(notebook) >= 1
     pictures = notebook.page.locator(".jp-OutputArea-output[data-mime-type='image/png'] img")
     expect(pictures).to_have_count(len(wanted))

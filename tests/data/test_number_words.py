@@ -77,6 +77,7 @@ class TestEveryLanguage:
     def test_known_words(self, language):
         assert {n: spell(n, language) for n in KNOWN[language]} == KNOWN[language]
 
+    @pytest.mark.slow
     def test_apart_from_the_slips_the_words_are_those_of_num2words(self, language):
         slip, repaired = SLIPS.get(language, "no slip"), 0
         for number in some_numbers():
@@ -88,6 +89,7 @@ class TestEveryLanguage:
                 assert spell(number, language) == theirs
         assert (repaired > 0) == (language in SLIPS)
 
+    @pytest.mark.slow
     def test_no_two_numbers_have_the_same_words(self, language):
         numbers = set(some_numbers(20_000))
         assert len({spell(n, language) for n in numbers}) == len(numbers)

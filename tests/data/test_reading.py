@@ -228,6 +228,7 @@ class TestRows:
         (tmp_path / "SOME.TXT").write_text("a\nb")
         assert list(stream_texts(tmp_path / "SOME.TXT")()) == ["a", "b"]
 
+    @pytest.mark.slow
     def test_rows_of_the_hub_are_checked_alike(self, monkeypatch):
         rows = [{"text": "a"}, {"text": None}]
         monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: iter(rows))

@@ -11,6 +11,8 @@ import pytest
 from attnviz.data import load_reviews, reviews
 from attnviz.data.reviews import SOURCES, SPLITS
 
+pytestmark = pytest.mark.slow  # all 33,429 are read
+
 
 def words(text):
     return " ".join(re.findall(r"\w+", text.lower()))
@@ -22,7 +24,6 @@ def splits():
 
 
 class TestSplits:
-    @pytest.mark.slow
     def test_all_different_reviews_are_there_once(self, splits):
         found = Counter(words(r.text) for split in splits.values() for r in split)
         assert len(found) == 33_429

@@ -96,6 +96,7 @@ MISTAKES = {  # what is planted: what runs, what is replaced, and by what
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_planted_mistake_is_found(device, monkeypatch, mistake):
     run, place, planted = MISTAKES[mistake]

@@ -151,6 +151,7 @@ def torch_mask(mask, batch, n_heads, n_queries, n_keys):
 
 
 class TestMultiHeadAttention:
+    @pytest.mark.slow
     @pytest.mark.parametrize("seed", SEEDS)
     @pytest.mark.parametrize("mask", MASKS[:-1])  # torch's own module gives nan for empty rows
     @pytest.mark.parametrize("cross", [False, True])
@@ -314,6 +315,7 @@ class TestBias:
         assert_close(x.grad, x2.grad, 1e-4)
         assert_close(bias.grad, bias2.grad, 1e-4)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("mask", MASKS)
     @pytest.mark.parametrize("dtype", TOLERANCE)
     def test_both_ways_agree_for_every_shape_of_bias_and_mask(self, mask, dtype):

@@ -56,6 +56,7 @@ def test_a_stub_is_told_nothing_but_whom_to_ask(lesson, name):
     assert check.hint().reason == check.first_step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lesson", "name", "bug", "diagnosis"),
     PLANTED,

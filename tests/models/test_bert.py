@@ -35,6 +35,7 @@ def encode(tokenizer, *texts):
 
 
 class TestMiniLM:
+    @pytest.mark.slow
     @pytest.mark.parametrize("text", TEXTS)
     def test_states_and_all_attention_maps_are_those_of_hugging_face(self, minilm, oracle, text):
         model, tokenizer = minilm
@@ -85,6 +86,7 @@ class TestMiniLM:
         ):
             model(ids)
 
+    @pytest.mark.slow
     def test_in_training_it_drops_as_much_as_asked_for(self, minilm):
         ids, _ = encode(minilm[1], TEXTS[0])
         with torch.no_grad():
@@ -94,6 +96,7 @@ class TestMiniLM:
                 got = model.train()(ids).last_hidden_state
                 assert torch.allclose(got, wanted, atol=1e-5) is not changes
 
+    @pytest.mark.slow
     def test_a_damaged_weight_file_is_refused(self, tmp_path, monkeypatch):
         damaged = bytearray((_minilm_folder() / "model.safetensors").read_bytes())
         damaged[50_000_000] ^= 1  # one bit

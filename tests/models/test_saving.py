@@ -194,6 +194,7 @@ DAMAGES = {
 
 
 class TestDamage:
+    @pytest.mark.slow
     @pytest.mark.parametrize("damage", DAMAGES)
     def test_is_named_with_the_file_and_at_once(self, tmp_path, damage):
         how, message = DAMAGES[damage]

@@ -158,6 +158,7 @@ class TestBeamSearch:
             found = beam_search(Dice(seed, 4), SOURCES[0], START, END, 8, width)
             assert all(ids[-1] == END for ids, _ in found)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("max_len", [1, 4, 8])
     @pytest.mark.parametrize("model", MODELS)
     def test_a_beam_of_one_is_greedy(self, max_len, model):
@@ -167,6 +168,7 @@ class TestBeamSearch:
             assert ids == greedy
             assert abs(p - log_probability(model, source[None], ids)) < 1e-4
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("seed", SEEDS)
     @pytest.mark.parametrize("length_penalty", PENALTIES)
     @pytest.mark.parametrize("width", [1, 2, 3])

@@ -96,6 +96,7 @@ def model_and_oracle(pre_norm=False):
 
 
 class TestTransformer:
+    @pytest.mark.slow
     @pytest.mark.parametrize("seed", SEEDS)
     @pytest.mark.parametrize("pre_norm", [False, True])
     def test_logits_and_gradients_are_those_of_torch(self, seed, pre_norm):

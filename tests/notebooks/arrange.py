@@ -9,6 +9,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 FEW = 2  # cells of a slide, after which prose that leads to code begins another one
+# JupyterLab shows the first line of a folded output beside its three dots; this one has none.
+NOTHING = {"data": {}, "metadata": {}, "output_type": "display_data"}
 HEADING = re.compile(r"^(#{1,3}) ", re.M)
 
 
@@ -41,6 +43,8 @@ def arrange(cells: list[dict]) -> None:
             metadata["slideshow"] = {"slide_type": kind}
         if "answer" in metadata.get("tags", []):
             metadata["jupyter"] = {"outputs_hidden": True}
+            if cell["outputs"][:1] != [NOTHING]:
+                cell["outputs"].insert(0, NOTHING)
         if "solution" in metadata.get("tags", []):
             cell["outputs"] = []
 

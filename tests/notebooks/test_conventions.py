@@ -159,6 +159,7 @@ def test_a_saved_lesson_gives_nothing_away(lesson):
     for cell in code_cells(lesson):
         if "answer" in cell.metadata.get("tags", []):
             assert cell.metadata.jupyter.outputs_hidden
+            assert cell.outputs[0].data == {}  # of a folded one the first line shows
         if "solution" in cell.metadata.get("tags", []):
             assert not cell.outputs
 

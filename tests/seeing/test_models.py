@@ -246,6 +246,7 @@ def assert_weights(
 
 
 class TestTransformers:
+    @pytest.mark.slow
     @every_kernel
     @pytest.mark.parametrize(
         ("name", "padded"),
@@ -265,6 +266,7 @@ class TestTransformers:
             assert_weights(record, maps, rows, atol=0 if kernel == "eager" else 1e-6)
             assert maps.std() > 0.04  # clear peaks: a wrong scale or mask would show
 
+    @pytest.mark.slow
     @every_kernel
     @every_architecture
     def test_records_name_the_modules_that_attended_in_order(self, name, kernel):
@@ -300,6 +302,7 @@ class TestTransformers:
         if mode == "training":  # the comparison above must have had a dropout to get wrong
             assert not torch.equal(tensors_of(plain)[0], tensors_of(model.eval()(**arguments))[0])
 
+    @pytest.mark.slow
     @every_architecture
     def test_gradients_are_the_same_bit_for_bit(self, name):
         case = ARCHITECTURES[name]
@@ -349,6 +352,7 @@ GREEDY = {
 class TestGeneration:
     """Greedy generation of four tokens with a cache of keys and values."""
 
+    @pytest.mark.slow
     @every_kernel
     @pytest.mark.parametrize("padded", [False, True])
     @pytest.mark.parametrize("name", ["gpt2", "llama"])
@@ -386,6 +390,7 @@ class TestGeneration:
         torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
         assert (plain - expected).abs().max() > 0.1
 
+    @pytest.mark.slow
     @every_kernel
     @pytest.mark.parametrize("name", ["t5", "bart"])
     def test_the_encoder_is_the_first_pass_and_each_token_another(self, name, kernel):
@@ -431,6 +436,7 @@ def pieces():
 class TestMiniLM:
     """Real weights: six layers of twelve heads."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kernel", ["ours", *KERNELS])
     def test_weights_of_a_padded_batch_are_those_of_hugging_face(self, pieces, kernel):
         ids, real = pieces
@@ -520,6 +526,7 @@ MULTI_HEADS = {
 class TestMultiheadAttention:
     """nn.MultiheadAttention, alone."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("need_weights", [False, True])
     @pytest.mark.parametrize("averaged", [False, True])
     @pytest.mark.parametrize("grad", [False, True])
@@ -582,6 +589,7 @@ PADDINGS = {"whole": None, "padded": HIDDEN}
 class TestTorchTransformer:
     """nn.TransformerEncoder, which has kernels of its own in eval mode, and nn.Transformer."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("padding", PADDINGS)
     @pytest.mark.parametrize("norm_first", [False, True])
     @pytest.mark.parametrize("batch_first", [False, True])

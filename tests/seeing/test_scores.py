@@ -124,6 +124,7 @@ class TestTransformers:
             assert_reproduced(record)
             assert record.weights.std() > 0.04  # clear peaks: a wrong scale or mask would show
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("name", "padding"), ON_WHAT)
     def test_it_is_what_the_fused_kernel_is_given(self, name, padding):
         eager, fused = captured(name, padding), captured(name, padding, "sdpa")
@@ -752,6 +753,7 @@ class TestMemory:
         record = seen_in(lambda q, k, v: (q @ k.mT + numbers + numbers).softmax(-1) @ v, *qkv(3, 4))
         assert record.mask.untyped_storage().nbytes() == 3 * 7 * 4
 
+    @pytest.mark.slow
     def test_nothing_outlives_a_pass(self):
         watched = []
 

@@ -137,6 +137,7 @@ DAMAGES = {
 
 
 class TestDamage:
+    @pytest.mark.slow
     @pytest.mark.parametrize("damage", DAMAGES)
     def test_is_refused_and_nothing_has_changed(self, saved, damage):
         path, make, change = saved

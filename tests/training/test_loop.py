@@ -357,6 +357,7 @@ class TestProgress:
         assert "3/3" in said
         assert "loss=0.500" in said
 
+    @pytest.mark.slow
     def test_the_bar_moves_once_a_second(self, capfd):
         def loss(model, batch):
             time.sleep(0.02)

@@ -86,6 +86,7 @@ class TestPicture:
 
 
 class TestLivePlot:
+    @pytest.mark.slow
     def test_it_is_renewed_every_two_seconds_and_at_the_end(self, notebook):
         plot, history = LivePlot(True), History()
         for now in (1.0, 2.1, 3.0, 4.2):

@@ -92,6 +92,7 @@ class TestResume:
         torch.manual_seed(1)  # the same weights and batches, but another dropout
         assert go(model, optimizer).losses[-1] != pytest.approx(uninterrupted[0].losses[-1])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("steps", [[0], [7], [STEPS - 1], [3, 4, 20]])
     def test_after_interruptions_it_ends_as_if_there_had_been_none(
         self, steps, uninterrupted, tmp_path

@@ -125,6 +125,7 @@ def test_the_figure_shows_each_token(make):
     assert set(SEEN) <= labels(make())
 
 
+@pytest.mark.slow
 def test_the_figure_shows_some_of_the_tokens():
     assert len(labels(a_scrubber()) & set(SEEN)) >= 6  # every second or third
     assert len(labels(some_scores()) & set(SEEN)) >= 3  # the strongest keys

@@ -142,6 +142,7 @@ class TestWhatIsSent:
         assert totals_in(part) == pytest.approx(1, abs=1e-5)  # of all keys, not of those shown
         assert len(part["values"]) == 2 * 64 * 64 * 2
 
+    @pytest.mark.slow
     def test_many_heads_and_tokens_stay_below_two_megabytes(self):
         assert sent_bytes(flow(records(2, 64, 5000), names(5000))) < 2_000_000
 
@@ -422,6 +423,7 @@ class TestFigure:
         view.links = "BB"
         assert {(query < 4, key < 4) for query, key, *_ in curves(view)} == {(False, False)}
 
+    @pytest.mark.slow
     def test_a_window_and_what_goes_outside_it(self, long_view):
         long_view.start = {"query": 600, "key": 0}
         long_view.selection = {"layer": 1}
@@ -466,6 +468,7 @@ class TestFigure:
         view.selection = {"layer": 3}
         assert view.figure().get_suptitle() == r"a \$title\$, layer 3"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("token", ["猫", "x" * 300, "\ud800", "", "$x$", "<b>"])
     def test_no_token_spoils_the_picture(self, token, recwarn):
         data, _ = flow([dirichlet(2, 3, 3)], [token] * 3)._repr_mimebundle_()
@@ -483,6 +486,7 @@ class TestFigure:
 
 
 class TestSaving:
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["html", "png", "svg", "pdf"])
     def test_every_kind_of_file_and_again(self, view, tmp_path, kind):
         path = tmp_path / f"view.{kind}"

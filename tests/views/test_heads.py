@@ -138,6 +138,7 @@ class TestWhatIsSent:
         wanted = largest_of_patches(weights, side, side)
         assert abs(thumbnails(heads([weights], names(n))) - wanted).max() <= 0.004
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("n_layers", "n_heads", "n", "side"),
         [
@@ -312,6 +313,7 @@ class TestAnOpenHead:
         wanted = largest_of_patches(seen[1].weights[0, 1:].numpy(), 512, 512)[0]
         assert np.allclose(cells, wanted, atol=1e-6)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("n", [1100, 1536])
     def test_of_a_very_long_one_it_is_a_sample_first(self, ask, monkeypatch, n):
         monkeypatch.setattr("attnviz.views.heads.REACH", 2**20)
@@ -542,6 +544,7 @@ class TestPicture:
         view.figure()
         assert pyplot.get_fignums() == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("ending", [".html", ".png", ".svg", ".pdf"])
     def test_it_can_be_saved(self, view, tmp_path, ending):
         view.save(tmp_path / f"view{ending}")

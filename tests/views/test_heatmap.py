@@ -74,6 +74,7 @@ class TestWhatIsSent:
         assert weights.tolist() == [[0.25, 0.75]]
         assert labels == [["q"], ["a", "b"], "t"]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("token", ["猫", "x" * 300, "\ud800", ""])
     def test_no_token_spoils_the_saved_picture(self, token, recwarn):
         data, _ = av.heatmap(uniform(4, 4), [token] * 4)._repr_mimebundle_()
@@ -293,6 +294,7 @@ class TestLongTexts:
         _, (cells, _) = view._answer({"window": [3, 4, 0, 9]})
         assert np.allclose(np.frombuffer(cells, "<f4"), weights[3, :9], atol=1e-6)
 
+    @pytest.mark.slow
     def test_a_record_of_8192_tokens_sends_no_more(self):
         view = av.heatmap(a_record(heads=1, n=8192, batch=1), names(8192))
         assert len(view.cells["values"]) == 4 * 512 * 512

@@ -465,6 +465,7 @@ def questions_of(file):
 
 
 class TestSaving:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("ending", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")]
     )
@@ -513,6 +514,7 @@ class TestSaving:
         view.selection = {"query": 2}
         assert [q["query"] for q, _ in view._page_answers()] == [2, 0, 1, 3]
 
+    @pytest.mark.slow
     def test_a_real_page_stays_below_its_bound(self):
         view = overlay(attention(197, 197, 12, 12), np.zeros((224, 224)))
         sizes = [len(values) for _, (_, (values,)) in view._page_answers()]

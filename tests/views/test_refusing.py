@@ -215,6 +215,7 @@ class TestWhatMayChange:
     def test_no_trait_is_left_out(self, name):
         assert MADE[name].class_traits(page=True).keys() == WRITABLE[name].keys()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("name", "trait"), TRAITS)
     @pytest.mark.parametrize("way", WAYS[:3])
     def test_good_values_are_taken(self, name, trait, way):
@@ -237,6 +238,7 @@ class TestWhatMayChange:
 
 
 class TestRefused:
+    @pytest.mark.slow
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize(("name", "trait"), TRAITS)
     def test_nothing_has_changed(self, name, trait, way):
@@ -249,6 +251,7 @@ class TestRefused:
             assert isinstance(caught.value, traitlets.TraitError)
             assert re.search("must|expected|half|boom|has|name|too large", str(caught.value)), bad
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("name", "trait"), TRAITS)
     def test_what_stood_stands_after_another_good_value(self, name, trait):
         view, (good, bad) = MAKE[name](), WRITABLE[name][trait]
@@ -388,6 +391,7 @@ class TestQuestions:
             json.dumps(answer, allow_nan=False)
             assert all(isinstance(b, bytes) for b in buffers)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", QUESTIONS)
     def test_what_cannot_be_answered_is_said_clearly_and_changes_nothing(self, name):
         view, good = MAKE[name](), [*QUESTIONS[name], {"query": 2, "key": None}]
@@ -426,6 +430,7 @@ class TestNumbersThatAreNone:
     def test_a_page_is_strict_json(self, name, tmp_path):
         assert page_of(MAKE[name](), tmp_path)["state"]["title"] == ""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("number", [NAN, float("inf")])
     @pytest.mark.parametrize("how", ["change", "scale"])
     def test_scores_that_an_edit_hides(self, how, number, tmp_path):

@@ -63,6 +63,7 @@ def parts_of(text):
 
 
 class TestWhatIsThereAlready:
+    @pytest.mark.slow
     @pytest.mark.parametrize("ending", ENDINGS)
     def test_its_own_files_are_replaced(self, tmp_path, ending):
         path = tmp_path / f"view{ending}"
@@ -85,6 +86,7 @@ class TestWhatIsThereAlready:
         assert path.read_bytes() == content
         assert os.listdir(tmp_path) == [path.name]
 
+    @pytest.mark.slow
     def test_a_figure_that_matplotlib_saved_is_another_ones(self, tmp_path):
         for ending in (".png", ".svg", ".pdf"):
             path = tmp_path / f"attnviz{ending}"
@@ -155,6 +157,7 @@ class TestFigures:
         view = make()
         assert view.figure().axes[0].get_title() == view.title
 
+    @pytest.mark.slow
     def test_hostile_labels_spoil_no_figure(self, tmp_path, make):
         view = make()
         view.title = "$</svg> \ud800"
@@ -241,6 +244,7 @@ class TestPage:
         assert len(strong) == 1
         assert strong[0] == pytest.approx([1, n // 3 * side / n, n // 2 * side / n], abs=1)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("n", [513, 1100, 2100])
     def test_a_long_heatmap_holds_at_most_2048_patches_a_side(self, save, n):
         tokens = [str(i) for i in range(n)]

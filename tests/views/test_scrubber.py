@@ -273,6 +273,7 @@ class TestSaving:
         view.save(tmp_path / f"view{ending}")
         assert (tmp_path / f"view{ending}").stat().st_size > 2000
 
+    @pytest.mark.slow
     def test_the_saved_notebook_carries_a_picture(self, view):
         data, _ = view._repr_mimebundle_()
         assert {"image/png", "application/vnd.jupyter.widget-view+json"} <= data.keys()

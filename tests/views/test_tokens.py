@@ -115,6 +115,7 @@ class TestWhatIsShown:
         (cut,) = tokenizer(Letters()).shown["cuts"]
         assert cut["n"] == 0
 
+    @pytest.mark.slow
     def test_of_a_long_text_2000_pieces_are_sent_and_all_counted(self):
         text = "a boon 🎬 " * 12_500
         view = tokenizer({"one": Letters(), "two": Letters()}, text)
@@ -229,6 +230,7 @@ class TestSaving:
         data, _ = tokenizer(wordpiece, "unable")._repr_mimebundle_()
         assert {"image/png", "application/vnd.jupyter.widget-view+json"} <= data.keys()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("text", ["", "unable a", "zebra\n\n" * 500, "x" * 5000])
     def test_the_figure_names_and_counts(self, wordpiece, text):
         view = tokenizer({"one": wordpiece, "": Letters()}, text, title="a title")

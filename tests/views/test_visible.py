@@ -104,6 +104,7 @@ def run_in_node(function, texts, tmp_path):
 
 
 class TestThePageDoesTheSame:
+    @pytest.mark.slow
     def test_for_every_kind_of_character_alone_and_inside(self, tmp_path):
         signs = [*range(0x3200), *range(0xD7F0, 0x10100), *range(0x1BC90, 0x1BCB0)]
         signs += [*range(0x1D150, 0x1D190), *range(0x1F000, 0x20000, 7), *range(0xDFF00, 0xE1100)]
