@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from attnviz.lessons.drawing import Draw, drawn
 from attnviz.lessons.exact import ExactExercise
 from attnviz.lessons.exercise import Exercise, Misconception
 from attnviz.models.bert_tasks import IGNORED
@@ -19,20 +20,33 @@ def _states(seed: int, lengths: Sequence[int], n: int, d_model: int) -> tuple[Te
     return hidden, torch.arange(n) < torch.tensor(lengths)[:, None]
 
 
+def _some_states(draw: Draw) -> tuple[Tensor, Tensor]:
+    batch, n, d_model = draw.sizes(3, range(2, 9))
+    lengths = draw.ids(batch, 1, among=range(1, n + 1))
+    lengths[draw.randrange(batch)] = draw.randrange(1, n)  # some padding there is
+    mask = torch.arange(n) < lengths
+    return draw.tensor(batch, n, d_model) + draw.choice([0, 2]), mask
+
+
 def _total(hidden: Tensor, mask: Tensor) -> Tensor:
     """The sum of the states over the tokens that the mask leaves, (batch, d_model)."""
     return hidden.masked_fill(~mask[..., None], 0).sum(1)
 
 
 def _mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    # without any token the sum is zero and stays so: an inverted mask may leave none
-    return _total(hidden, mask) / mask.sum(1, keepdim=True).clamp(min=1)
+    return _total(hidden, mask) / mask.sum(1, keepdim=True)
 
 
 mean_pool = Exercise(
     name="mean_pool",
     reference=_mean_pool,
-    cases=(_states(0, (5, 2, 4), 6, 4), _states(1, (7, 3), 7, 5), _states(2, (1, 8, 4, 6), 9, 3)),
+    cases=(
+        _states(0, (5, 2, 4), 6, 4),
+        _states(1, (7, 3), 7, 5),
+        _states(2, (1, 8, 4, 6), 9, 3),
+        _states(3, (2, 4, 1), 5, 1),
+        *drawn(8, _some_states),
+    ),
     misconceptions=(
         Misconception(
             "the padding is averaged in. Its states are not zero, and what they do to the mean "
@@ -88,6 +102,13 @@ def _ids(n: int) -> list[int]:
     return [CLS, *range(2000, 1998 + n), SEP]
 
 
+def _some_ids(draw: Draw) -> tuple[list[int], int]:
+    """Texts around a length, in which the same pieces come again."""
+    length = draw.randint(1, 18)
+    n = max(2, length + draw.choice([-3, 0, 1, 2, 4, 11]))
+    return [CLS, *draw.choices(range(2000, 2006), k=n - 2), SEP], length
+
+
 def _cut(ids: list[int], length: int, head: int, tail: int) -> list[int]:
     if len(ids) <= length:
         return ids
@@ -113,9 +134,23 @@ def _tail_without_sep(ids: list[int], length: int) -> list[int]:
 head_and_tail = ExactExercise(
     name="head_and_tail",
     reference=_head_and_tail,
-    cases=tuple(
-        (_ids(n), length)
-        for n, length in ((10, 8), (6, 8), (8, 8), (9, 8), (25, 10), (15, 6), (40, 16))
+    cases=(
+        *(
+            (_ids(n), length)
+            for n, length in (
+                (10, 8),
+                (6, 8),
+                (8, 8),
+                (9, 8),
+                (25, 10),
+                (15, 6),
+                (40, 16),
+                (9, 3),
+                (14, 20),
+                (30, 5),
+            )
+        ),
+        *drawn(10, _some_ids),
     ),
     misconceptions=(
         Misconception(
@@ -148,6 +183,32 @@ head_and_tail = ExactExercise(
             lambda ids, length: _cut(ids, length, length - length // 4, length // 4),
         ),
         Misconception(
+            "the tail is missing: behind the first quarter the last ids should follow, as many as "
+            "there is room for.",
+            lambda ids, length: _cut(ids, length, length // 4, 0),
+        ),
+        Misconception(
+            "the head is missing: of a long text this is the tail alone, length - length // 4 ids.",
+            lambda ids, length: _cut(ids, length, 0, length - length // 4),
+        ),
+        Misconception(
+            "the tail has length ids, and the head comes on top. Leave room for the head: the tail "
+            "has length - length // 4.",
+            lambda ids, length: _cut(ids, length, length // 4, length),
+        ),
+        Misconception(
+            "the whole text follows behind the head, where only its end should.",
+            lambda ids, length: _cut(ids, length, length // 4, len(ids)),
+        ),
+        Misconception(
+            "nothing is cut: a text with more than length ids is too long.",
+            lambda ids, length: ids,
+        ),
+        Misconception(
+            "the head has one id too few: it is ids[: length // 4].",
+            lambda ids, length: _cut(ids, length, max(length // 4 - 1, 0), length - length // 4),
+        ),
+        Misconception(
             "a short text is cut as well, and then the head and the tail overlap: some pieces come "
             "twice. Return ids as they are when there are at most length.",
             _unchecked,
@@ -167,7 +228,18 @@ head_and_tail = ExactExercise(
 )
 
 
-def _align_labels(
+def _some_pieces(draw: Draw) -> tuple[list[int], list[int | None]]:
+    """Words of no piece up to three, few kinds of labels, and more or less of special pieces."""
+    labels = draw.choices(range(4), k=draw.randint(1, 8))
+    words = [word for word in range(len(labels)) for _ in range(draw.choice([0, 1, 1, 2, 3]))]
+    return labels, [None] * draw.randint(0, 2) + words + [None] * draw.randint(0, 3)
+
+
+def _align_labels(labels: list[int], word_ids: list[int | None]) -> list[int]:
+    return _aligned(labels, word_ids)
+
+
+def _aligned(
     labels: list[int],
     word_ids: list[int | None],
     special: int = IGNORED,
@@ -218,22 +290,23 @@ align_labels = ExactExercise(
         ([3, 5, 4, 1, 6, 2, 7], [None, 0, 0, 1, 2, None]),  # of a longer sentence, cut off
         ([1, 3, 2], [None, 0, 0, 2, None]),  # word 1 is made of characters that are taken out
         ([], [None, None]),
+        *drawn(10, _some_pieces),
     ),
     misconceptions=(
         Misconception(
             "every piece of a word has its label, so a word with four pieces counts four times. "
             "Label the first piece of a word; those behind it get -100.",
-            lambda labels, word_ids: _align_labels(labels, word_ids, later=lambda label: label),
+            lambda labels, word_ids: _aligned(labels, word_ids, later=lambda label: label),
         ),
         Misconception(
             "the later pieces of a word have label 0, and 0 is a label like others: the model "
             "would learn that they are no part of a name. They get -100.",
-            lambda labels, word_ids: _align_labels(labels, word_ids, later=lambda label: 0),
+            lambda labels, word_ids: _aligned(labels, word_ids, later=lambda label: 0),
         ),
         Misconception(
             "[CLS], [SEP] and padding have label 0, and the loss would ask for them. They belong "
             "to no word, so they get -100.",
-            lambda labels, word_ids: _align_labels(labels, word_ids, special=0),
+            lambda labels, word_ids: _aligned(labels, word_ids, special=0),
         ),
         Misconception(
             "the label is taken by the place of the piece, labels[i]. There are more pieces than "
@@ -271,7 +344,18 @@ align_labels = ExactExercise(
 Span = tuple[str, int, int]
 
 
-def _spans_of(
+def _some_tags(draw: Draw) -> tuple[list[str]]:
+    """Tags of two types, any behind any other; some types begin like a mark, or like another."""
+    kinds = draw.sample(["PER", "PERS", "VER", "BOOK", "ITEM", "ORG", "OBI"], 2)
+    tags = ["O", *(f"{mark}-{kind}" for mark in "BI" for kind in kinds)]
+    return (draw.choices(tags, k=draw.randint(1, 9)),)
+
+
+def _spans_of(tags: list[str]) -> list[Span]:
+    return _spans(tags)
+
+
+def _spans(
     tags: list[str],
     begins: Callable[[str], bool] = lambda tag: tag != "O",
     goes_on: Callable[[str, str], bool] = lambda kind, tag: tag == f"I-{kind}",
@@ -303,18 +387,23 @@ def _is_inside(kind: str, tag: str) -> bool:
 spans_of = ExactExercise(
     name="spans_of",
     reference=_spans_of,
-    cases=tuple(
-        (tags.split(),)
-        for tags in (
-            "B-PER I-PER O B-LOC",
-            "O B-ORG I-ORG I-ORG O O",
-            "B-PER B-PER I-PER O",
-            "O I-ORG I-ORG O B-LOC O",
-            "B-PER I-LOC O",
-            "I-WORK I-WORK O B-LOC B-ORG I-ORG",
-            "O O",
-            "",
-        )
+    cases=(
+        *(
+            (tags.split(),)
+            for tags in (
+                "B-PER I-PER O B-LOC",
+                "O B-ORG I-ORG I-ORG O O",
+                "B-PER B-PER I-PER O",
+                "O I-ORG I-ORG O B-LOC O",
+                "B-PER I-LOC O",
+                "I-WORK I-WORK O B-LOC B-ORG I-ORG",
+                "O O",
+                "B-ITEM I-ITEM I-BOOK O",
+                "B-PER I-VER I-VER B-ITEM",
+                "",
+            )
+        ),
+        *drawn(10, _some_tags),
     ),
     misconceptions=(
         Misconception(
@@ -330,32 +419,66 @@ spans_of = ExactExercise(
         Misconception(
             "two neighbours of the same type become one span. A B- always begins a new one: that "
             "is what it is for.",
-            lambda tags: _spans_of(tags, goes_on=lambda kind, tag: tag[2:] == kind),
+            lambda tags: _spans(tags, goes_on=lambda kind, tag: tag[2:] == kind),
         ),
         Misconception(
             "only a B- can begin a span here, and an I- that has none to go on with is left out. "
             "A model does write I- behind O; it begins a span, too.",
-            lambda tags: _spans_of(tags, begins=_is_begin),
+            lambda tags: _spans(tags, begins=_is_begin),
         ),
         Misconception(
             "only a B- changes the type here: an I- behind O is left out, and an I- of another "
             "type is taken into the open span. Both begin a span of their own.",
-            lambda tags: _spans_of(tags, begins=_is_begin, goes_on=_is_inside),
+            lambda tags: _spans(tags, begins=_is_begin, goes_on=_is_inside),
         ),
         Misconception(
             "an I- of another type is taken into the open span. Compare the types: when they "
             "differ, a new span begins.",
-            lambda tags: _spans_of(tags, goes_on=_is_inside),
+            lambda tags: _spans(tags, goes_on=_is_inside),
         ),
         Misconception(
             "each tagged word is a span of its own: an I- of the same type goes on with the span "
             "before it.",
-            lambda tags: _spans_of(tags, goes_on=lambda kind, tag: False),
+            lambda tags: _spans(tags, goes_on=lambda kind, tag: False),
         ),
         Misconception(
             "the type still has its B- or I-. These say where a span begins; the type is what "
             "comes behind, tag[2:].",
             lambda tags: [(tags[start], start, end) for _, start, end in _spans_of(tags)],
+        ),
+        Misconception(
+            "words with O become names, too. O says that a word is part of none: leave it out.",
+            lambda tags: sorted(
+                [*_spans_of(tags), *((t[2:], i, i + 1) for i, t in enumerate(tags) if t == "O")],
+                key=lambda span: span[1],
+            ),
+        ),
+        Misconception(
+            "start and end have changed places: a span is (type, start, end).",
+            lambda tags: [(kind, end, start) for kind, start, end in _spans_of(tags)],
+        ),
+        Misconception(
+            "the type stands in the middle: a span is (type, start, end).",
+            lambda tags: [(start, kind, end) for kind, start, end in _spans_of(tags)],
+        ),
+        Misconception(
+            "the type stands at the end: a span is (type, start, end).",
+            lambda tags: [(start, end, kind) for kind, start, end in _spans_of(tags)],
+        ),
+        Misconception(
+            "each name ends behind its first word: the I- of the same type that follow belong to "
+            "it.",
+            lambda tags: [(kind, start, start + 1) for kind, start, _ in _spans_of(tags)],
+        ),
+        Misconception(
+            "the end is one too far: it is the place behind the last word, so that "
+            "words[start:end] is the name.",
+            lambda tags: [(kind, start, end + 1) for kind, start, end in _spans_of(tags)],
+        ),
+        Misconception(
+            "the type has lost letters: lstrip takes away every B, I and - in front, and not just "
+            "a B- or I-. Take tag[2:].",
+            lambda tags: [(k.lstrip("BI-"), start, end) for k, start, end in _spans_of(tags)],
         ),
     ),
     first_step="Keep the type and the start of the open span; a B-, an O or the end closes it.",
@@ -366,6 +489,15 @@ def _logits(seed: int, n: int, longest: int, shift: float = 0.0) -> tuple[Tensor
     generator = torch.Generator().manual_seed(seed)
     start, end = 2 * torch.randn(2, n, generator=generator) + shift
     return start, end, longest
+
+
+def _some_logits(draw: Draw) -> tuple[Tensor, Tensor, int]:
+    """Sums that are all far above or below zero, and texts that in part are no answer."""
+    n = draw.randint(2, 13)
+    start, end = draw.tensor(2, n, scale=draw.choice([1, 4])) + draw.choice([-2000, 0, 20])
+    outside = torch.arange(n) < draw.choice([0, n // 3])
+    start, end = (logits.masked_fill(outside, -1e4) for logits in (start, end))
+    return start, end, draw.randint(2, 6)
 
 
 def _sums(start: Tensor, end: Tensor) -> Tensor:
@@ -400,6 +532,7 @@ best_span = Exercise(
         _logits(9, 9, 3, shift=-6.0),  # so that all sums are negative
         _logits(52, 16, 5),
         _logits(263, 6, 20),
+        *drawn(10, _some_logits),
     ),
     misconceptions=(
         Misconception(

@@ -85,6 +85,10 @@ def _another_tensor(value: Tensor) -> Tensor | None:
     if value.dtype == torch.bool:
         return ~value
     if not value.is_floating_point():  # ids stay ids that there are
-        return value.roll(1, -1) if value.ndim else value + 1
+        return (
+            value.roll(1, -1)
+            if value.ndim > 1
+            else value + (torch.arange(value.numel()) == 0).view(value.shape)
+        )
     noise = torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
     return value + noise.to(value.dtype)

@@ -7,7 +7,7 @@ from typing import Any
 
 from attnviz.lessons.attempt import is_result, quote
 from attnviz.lessons.exercise import Exercise
-from attnviz.lessons.observing import seen_in_lists
+from attnviz.lessons.observing_lists import how_long, seen_in_lists
 from attnviz.lessons.verdict import Verdict
 
 
@@ -28,6 +28,10 @@ class ExactExercise(Exercise):
 
     def _seen(self, pairs: list[tuple[Any, Any]]) -> str | None:
         return seen_in_lists([pair for pair in pairs if not self._same(*pair)])
+
+    def _seen_at_least(self, pairs: list[tuple[Any, Any]]) -> str | None:
+        wrong = [pair for pair in pairs if not self._same(*pair)]
+        return how_long(wrong, [right for yours, right in pairs if self._same(yours, right)])
 
     def _describe(self, case: tuple, yours: Any, right: Any) -> str:
         return _describe(case, yours, right)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnviz.lessons.attempt import Endless, Remark, is_result, said, tried
 from attnviz.lessons.depending import unused_argument
-from attnviz.lessons.observing import seen_in_numbers
+from attnviz.lessons.observing import how_large, seen_in_numbers
 from attnviz.lessons.verdict import Verdict
 from attnviz.views.inputs import to_array
 
@@ -94,16 +94,22 @@ class Exercise:
         return self._read(outcome)
 
     def _diagnose(self, yours: list[Any], failed: list[int]) -> str | None:
-        """The mistake that gives just these results, or else one that gives all but the nans."""
-        everything = list(range(len(yours)))
-        finite = [i for i in everything if not _has_nan(yours[i])]
-        tell = len(finite) < len(yours) and not set(failed).isdisjoint(finite)
-        for some in [everything, finite] if tell else [everything]:
-            for misconception in self.misconceptions:
-                theirs = [self._outcome(misconception.wrong, self.cases[i]) for i in some]
-                pairs = zip(some, theirs, strict=True)
-                if theirs and all(self._same(yours[i], t) for i, t in pairs):
-                    return misconception.says
+        """The mistake that gives just these results.
+
+        Or else one that gives all but the nans, and nans in the same places; or all but the nans,
+        where some of these are wrong.
+        """
+        spoilt = {i for i in range(len(yours)) if _has_nan(yours[i])}
+        passes = [(self._same, set())]
+        if spoilt:
+            passes.append((_both_spoilt_or(self._same), set()))
+        if not spoilt.issuperset(failed):
+            passes.append((self._same, spoilt))
+        for same, left_out in passes:
+            asked = [i for i in range(len(yours)) if i not in left_out]
+            for mistake in self.misconceptions:
+                if all(same(yours[i], self._outcome(mistake.wrong, self.cases[i])) for i in asked):
+                    return mistake.says
         return None
 
     def _observed(self, attempt: Callable, yours: list[Any], right: list[Any]) -> str | None:
@@ -112,7 +118,11 @@ class Exercise:
         seen = self._seen(pairs) if pairs else None
         if seen is None and len(pairs) == len(yours):
             seen = unused_argument(self._outcome, self._same, attempt, self.reference, self.cases)
-        return seen
+        return seen or self._seen_at_least(pairs)
+
+    def _seen_at_least(self, pairs: list[tuple[Any, Any]]) -> str | None:
+        """What there is to say where nothing better is seen."""
+        return how_large([(yours.array, right.array) for yours, right in pairs])
 
     def _outcome(self, function: Callable, case: tuple) -> Any:
         return self._read(tried(function, case))
@@ -197,6 +207,10 @@ def _tolerance(value: Any) -> float:
     if getattr(value, "dtype", None) == np.float16:
         return _STEPS * float(np.finfo(np.float16).eps)
     return _TOLERANCE
+
+
+def _both_spoilt_or(same: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    return lambda a, b: same(a, b) or (_has_nan(a) and _has_nan(b))
 
 
 def _has_nan(outcome: Any) -> bool:

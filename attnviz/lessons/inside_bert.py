@@ -1,10 +1,14 @@
 """The exercises of lesson 09, with the mistakes that their checks recognise."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from attnviz.lessons.attempt import is_result, tried
+from attnviz.lessons.drawing import Draw, drawn
 from attnviz.lessons.exercise import Exercise, Misconception
 
 
@@ -17,6 +21,14 @@ def _weights(seed: int, *shape: int) -> Tensor:
 def _targets(*rows: str) -> Tensor:
     """Which keys each query asks for, (query, key), from rows such as "x.x"."""
     return torch.tensor([[mark == "x" for mark in row] for row in rows])
+
+
+def _pattern(draw: Draw) -> tuple[Tensor, Tensor]:
+    """As many queries as keys or not: in the lesson [CLS] and [SEP] do not ask."""
+    heads, queries, keys = draw.sizes(3)
+    target = draw.allowed(queries, keys, share=0.3)
+    target[draw.sample(range(queries), queries // 3)] = False
+    return _weights(draw.randrange(1000), heads, queries, keys), target
 
 
 def _on_target(weights: Tensor, target: Tensor) -> Tensor:
@@ -40,6 +52,8 @@ weight_on = Exercise(
         (_weights(0, 3, 4, 4), _targets("x.x.", "....", ".x..", "xxx.")),
         (_weights(1, 2, 5, 5), _targets(".....", "x....", "xx...", "..x.x", ".....")),
         (_weights(2, 4, 3, 3), _targets("...", "..x", "xx.")),
+        (_weights(3, 5, 2, 3), _targets("xxx", ".x.")),
+        *drawn(8, _pattern),
     ),
     misconceptions=(
         Misconception(
@@ -72,6 +86,23 @@ weight_on = Exercise(
             "of each query's targets only the one with the most weight counts. What falls on the "
             "others is weight on a target, too.",
             lambda weights, target: _mean_of_askers((weights * target).amax(-1), target),
+        ),
+        Misconception(
+            "of each query this takes the mean over its targets. What falls on them is its weight "
+            "on targets: add up.",
+            lambda weights, target: _mean_of_askers(
+                _on_target(weights, target) / target.sum(-1), target
+            ),
+        ),
+        Misconception(
+            "only those queries count of which every key is a target. One target is enough: "
+            "target.any(-1).",
+            lambda weights, target: _on_target(weights, target)[:, target.all(-1)].mean(-1),
+        ),
+        Misconception(
+            "the mean is taken over the heads, so there is a number for each query. Take it over "
+            "the queries, and each head gets its own.",
+            lambda weights, target: _on_target(weights, target)[:, target.any(-1)].mean(0),
         ),
         Misconception(
             "this is one number for all heads. Keep the first dimension: each head gets its own.",
@@ -132,6 +163,11 @@ def _specials_too(weights: Tensor, word_ids: list[int | None]) -> Tensor:
     return _word_weights(weights, [0, *shifted[1:]])
 
 
+def _specials_as_last(weights: Tensor, word_ids: list[int | None]) -> Tensor:
+    last = max(word for word in word_ids if word is not None)
+    return _word_weights(weights, [last if word is None else word for word in word_ids])
+
+
 def _sum_to_one(weights: Tensor, word_ids: list[int | None]) -> Tensor:
     joined = _word_weights(weights, word_ids)
     return joined / joined.sum(-1, keepdim=True)
@@ -141,6 +177,13 @@ def _same(members: Tensor) -> Tensor:
     return members
 
 
+def _sentence(draw: Draw) -> tuple[Tensor, list[int | None]]:
+    heads, words = draw.sizes(2, range(2, 6))
+    word_ids = [word for word in range(words) for _ in range(draw.randint(1, 3))]
+    n = len(word_ids) + 2
+    return _weights(draw.randrange(1000), heads, n, n), [None, *word_ids, None]
+
+
 word_weights = Exercise(
     name="word_weights",
     reference=_word_weights,
@@ -148,6 +191,7 @@ word_weights = Exercise(
         (_weights(3, 2, 6, 6), [None, 0, 1, 1, 2, None]),
         (_weights(4, 3, 8, 8), [None, 0, 0, 0, 1, 2, 2, None]),
         (_weights(5, 1, 5, 5), [None, 0, 1, 1, None]),
+        *drawn(8, _sentence),
     ),
     misconceptions=(
         Misconception(
@@ -179,6 +223,26 @@ word_weights = Exercise(
             _specials_too,
         ),
         Misconception(
+            "[CLS] and [SEP] are counted as pieces of the first word. Their id is None: leave them "
+            "out.",
+            lambda weights, word_ids: _word_weights(weights, [word or 0 for word in word_ids]),
+        ),
+        Misconception(
+            "[CLS] and [SEP] are counted as pieces of the last word. Their id is None: leave them "
+            "out.",
+            _specials_as_last,
+        ),
+        Misconception(
+            "of the queries this is no mean: the sum is divided by the number of all pieces. "
+            "Divide by how many pieces the word has.",
+            _with(lambda members: members / members.sum(), _same),
+        ),
+        Misconception(
+            "what a word gives is multiplied by how many pieces it has. Divide by that: the mean "
+            "of its pieces is asked for.",
+            _with(lambda members: members * members.sum(1, keepdim=True), _same),
+        ),
+        Misconception(
             "the rows are made to sum to one. What falls on [CLS] and [SEP] is part of what a head "
             "does: a row may sum to less.",
             _sum_to_one,
@@ -201,6 +265,11 @@ def _numbers(seed: int, n: int) -> tuple[Tensor, Tensor]:
     return first, second
 
 
+def _drawn_numbers(draw: Draw) -> tuple[Tensor, Tensor]:
+    first, second = _numbers(draw.randrange(1000), draw.randint(3, 12))
+    return first + draw.choice([-1, 0, 2]), draw.choice([-1, 1, 20]) * second
+
+
 def _ranks(scores: Tensor) -> Tensor:
     return scores.argsort().argsort().double()
 
@@ -213,16 +282,35 @@ def _rank_agreement(first: Tensor, second: Tensor) -> Tensor:
     return _correlation(_ranks(first), _ranks(second))
 
 
+def _without_the_square(first: Tensor, second: Tensor) -> Tensor:
+    n = len(first)
+    return 1 - 6 * (_ranks(first) - _ranks(second)).pow(2).sum() / (n * (n - 1))
+
+
 def _pairs(first: Tensor, second: Tensor) -> Tensor:
     n = len(first)
     signs = [(one[:, None] - one).sign() for one in (first, second)]
     return (signs[0] * signs[1]).sum() / (n * (n - 1))
 
 
-rank_agreement = Exercise(
+class _Correlation(Exercise):
+    def _seen(self, pairs: list[tuple[Any, Any]]) -> str | None:
+        seen = super()._seen(pairs)
+        if seen is None and any((abs(yours.array) > 1.0001).any() for yours, _ in pairs):
+            return "a correlation is never below -1 or above 1."
+        return seen
+
+
+rank_agreement = _Correlation(
     name="rank_agreement",
     reference=_rank_agreement,
-    cases=(_numbers(0, 7), _numbers(1, 10), _numbers(2, 6), _numbers(3, 15)),
+    cases=(
+        _numbers(0, 7),
+        _numbers(1, 10),
+        _numbers(2, 6),
+        _numbers(3, 15),
+        *drawn(8, _drawn_numbers),
+    ),
     misconceptions=(
         Misconception(
             "this is the correlation of the scores themselves: one huge score decides it. Replace "
@@ -233,6 +321,35 @@ rank_agreement = Exercise(
             "argsort() says which token comes first, which second, and so on; that is an order, "
             "not ranks. The rank of each token is argsort().argsort().",
             lambda first, second: _correlation(first.argsort(), second.argsort()),
+        ),
+        Misconception(
+            "only the first list is ranked. Rank the second, too.",
+            lambda first, second: _correlation(_ranks(first), second),
+        ),
+        Misconception(
+            "only the second list is ranked. Rank the first, too.",
+            lambda first, second: _correlation(first, _ranks(second)),
+        ),
+        Misconception(
+            "the first list is ranked, but of the second this takes the order: argsort() once. "
+            "Ranks are argsort().argsort().",
+            lambda first, second: _correlation(_ranks(first), second.argsort()),
+        ),
+        Misconception(
+            "the second list is ranked, but of the first this takes the order: argsort() once. "
+            "Ranks are argsort().argsort().",
+            lambda first, second: _correlation(first.argsort(), _ranks(second)),
+        ),
+        Misconception(
+            "n / 2 is taken off, but the ranks begin at 0, so their mean is (n - 1) / 2.",
+            lambda first, second: torch.cosine_similarity(
+                *(_ranks(scores) - len(scores) / 2 for scores in (first, second)), dim=0
+            ),
+        ),
+        Misconception(
+            "in the formula with the squares of the gaps, six times their sum is divided by "
+            "n · (n² - 1).",
+            _without_the_square,
         ),
         Misconception(
             "the mean of the ranks is not taken off: so any two lists seem to agree. Take it off "
@@ -268,12 +385,25 @@ rank_agreement = Exercise(
 )
 
 
-def _curved(x: Tensor) -> Tensor:
-    return torch.tanh(x[0] * x[1]) + x.pow(3).sum() / 5
+def _curved(vectors: Tensor) -> Tensor:
+    return torch.tanh(vectors[0] * vectors[1]) + vectors.pow(3).sum() / 5
 
 
-def _steep(x: Tensor) -> Tensor:
-    return torch.sigmoid(3 * x.sum()) * x[..., 0].sum()
+def _steep(vectors: Tensor) -> Tensor:
+    return torch.sigmoid(3 * vectors.sum()) * vectors[..., 0].sum()
+
+
+def _uneven(vectors: Tensor) -> Tensor:
+    """Depends on each number in another way."""
+    places = torch.arange(1.0, 1 + vectors.numel()).view(vectors.shape)
+    return (places * vectors).sum().sin() + (vectors**2 / places).sum()
+
+
+def _way(draw: Draw) -> tuple[Callable, Tensor, Tensor, int]:
+    n_dimensions = draw.randint(1, 3)
+    shape = draw.sizes(n_dimensions, range(1, 5))
+    x, baseline = draw.tensor(*shape), draw.tensor(*shape, scale=0.5)
+    return draw.choice([_steep, _uneven]), x, baseline, draw.randint(2, 7)
 
 
 def _points(steps: int, shift: float) -> list[float]:
@@ -304,13 +434,54 @@ def _from_zero(f: Callable, x: Tensor, baseline: Tensor, steps: int) -> Tensor:
     return (x - baseline) * _mean_gradient(f, x, nothing, _points(steps, 0.5))
 
 
-integrated_gradients = Exercise(
+class _AlongTheWay(Exercise):
+    """Says, of what it cannot explain, at which points f is asked."""
+
+    def _observed(self, attempt: Callable, yours: list[Any], right: list[Any]) -> str:
+        seen = super()._observed(attempt, yours, right)
+        return seen or (_seen_of_points(attempt, self.cases[0]) if is_result(yours[0]) else "")
+
+
+def _seen_of_points(attempt: Callable, case: tuple) -> str:
+    f, x, baseline, steps = case
+    asked: list[Tensor] = []
+
+    def listening(vectors: Tensor) -> Tensor:
+        asked.append(torch.tensor(vectors.detach().tolist()))
+        return f(vectors)
+
+    outcome = tried(attempt, (listening, x, baseline, steps))
+    if not is_result(outcome):  # some ways of asking cannot be listened to
+        return ""
+    if not asked:
+        return "f is never asked. "
+    if any(point.shape != x.shape for point in asked):
+        return "f is not asked about tensors of the shape of x. "
+    way = x - baseline
+    shares = sorted(float(((point - baseline) * way).sum() / (way * way).sum()) for point in asked)
+    between = {share: baseline + share * way for share in shares}.values()
+    if not all(any(torch.allclose(p, b, atol=1e-4) for b in between) for p in asked):
+        return "some points are not on the straight way from the baseline to x. "
+    if len(shares) != steps or not np.allclose(shares, _points(steps, 0.5), atol=1e-4):
+        return (
+            f"with {steps} steps your points stand at {_listed(shares)} of the way from the "
+            f"baseline to x, where {_listed(_points(steps, 0.5))} is right. "
+        )
+    return "the points are right; look at what becomes of the gradients. "
+
+
+def _listed(shares: Sequence[float]) -> str:
+    return ", ".join(f"{share:.3g}" for share in shares[:6]) + ", …" * (len(shares) > 6)
+
+
+integrated_gradients = _AlongTheWay(
     name="integrated_gradients",
     reference=_integrated_gradients,
     cases=(
         (_curved, torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.2, 0.1, -0.3]), 4),
         (_steep, torch.tensor([[0.5, -0.2], [0.9, 0.4]]), torch.full((2, 2), -0.25), 5),
         (_curved, torch.tensor([-1.0, 1.5]), torch.tensor([0.5, -0.5]), 3),
+        *drawn(8, _way),
     ),
     misconceptions=(
         Misconception(
@@ -322,6 +493,11 @@ integrated_gradients = Exercise(
             "the mean gradient is multiplied by x. The way began at the baseline, not at zero: "
             "multiply by x - baseline.",
             lambda f, x, baseline, steps: x * _mean_gradient(f, x, baseline, _points(steps, 0.5)),
+        ),
+        Misconception(
+            "this is the gradient at x times x. Take the mean of the gradients on the way from the "
+            "baseline to x, and multiply it by x - baseline.",
+            lambda f, x, baseline, steps: x * _mean_gradient(f, x, baseline, [1.0]),
         ),
         Misconception(
             "the gradient is taken at x alone. There it may be flat although the way there was "
@@ -368,6 +544,11 @@ def _gradients(seed: int, *shape: int) -> tuple[Tensor, Tensor]:
     return _weights(seed, *shape), torch.randn(*shape, generator=generator)
 
 
+def _drawn_gradients(draw: Draw) -> tuple[Tensor, Tensor]:
+    weights, gradient = _gradients(draw.randrange(1000), *draw.sizes(4, range(1, 7)))
+    return weights, draw.choice([1, 3]) * gradient
+
+
 def _along(weights: Tensor, gradient: Tensor) -> Tensor:
     """What a gate on the head would change, (batch, heads)."""
     return (weights * gradient).sum((2, 3))
@@ -380,7 +561,12 @@ def _head_importance(weights: Tensor, gradient: Tensor) -> Tensor:
 head_importance = Exercise(
     name="head_importance",
     reference=_head_importance,
-    cases=(_gradients(0, 4, 3, 5, 5), _gradients(1, 6, 2, 4, 4), _gradients(2, 3, 5, 3, 3)),
+    cases=(
+        _gradients(0, 4, 3, 5, 5),
+        _gradients(1, 6, 2, 4, 4),
+        _gradients(2, 3, 5, 3, 3),
+        *drawn(8, _drawn_gradients),
+    ),
     misconceptions=(
         Misconception(
             "the absolute value is taken of each cell. Within one text, cells that pull both ways "

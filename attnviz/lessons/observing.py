@@ -1,12 +1,12 @@
-"""What can be seen of a wrong result beside the right one, before it is said where they differ."""
+"""What can be seen of wrong numbers beside the right ones, before it is said where they differ."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 _NEAR = 1e-4
+_ENOUGH = 2  # single numbers that may agree by chance
 
 Pairs = Sequence[tuple[np.ndarray, np.ndarray]]  # yours and the right one, for each input
 
@@ -32,6 +32,17 @@ def _all_that_is_seen(pairs: Pairs) -> Iterator[str]:
     yield from _multiple_or_shift(pairs)
     for axis in range(1, 1 + min(right.ndim for _, right in pairs)):
         yield from _along(pairs, -axis)
+
+
+def how_large(pairs: Pairs) -> str | None:
+    """Whether single numbers are too large, or too small, for every input."""
+    single = [pair for pair in pairs if pair[0].size == pair[1].size == 1]
+    wrong = [(y.item(), r.item()) for y, r in single if not _near(y, r)]
+    if len(wrong) <= _ENOUGH or len(wrong) < len(pairs):
+        return None
+    if all(yours > right for yours, right in wrong):
+        return "it is too large, for every input."
+    return "it is too small, for every input." if all(y < r for y, r in wrong) else None
 
 
 def _is_transposed(yours: np.ndarray, right: np.ndarray) -> bool:
@@ -61,10 +72,10 @@ def _multiple_or_shift(pairs: Pairs) -> Iterator[str]:
         yield f"all of it is {factors[0]:.4g} times the right answer."
     elif _one_number(shifts, pairs) and not _near(shifts[0], 0):
         yield f"all of it is the right answer plus {shifts[0]:.4g}."
-    elif None not in factors and _many_numbers(pairs):
+    elif None not in factors and _many_numbers(pairs) and not _near(factors, np.ones(len(pairs))):
         say = "all of the right answer is multiplied by one number"
         yield f"{say}, another one for each input: {factors[0]:.4g} for the first."
-    elif None not in shifts and _many_numbers(pairs):
+    elif None not in shifts and _many_numbers(pairs) and not _near(shifts, np.zeros(len(pairs))):
         say = "to all of the right answer one number is added"
         yield f"{say}, another one for each input: {shifts[0]:.4g} for the first."
 
@@ -86,7 +97,7 @@ def _shift(yours: np.ndarray, right: np.ndarray) -> float | None:
 
 def _one_number(found: Sequence[float | None], pairs: Pairs) -> bool:
     """Whether all inputs agree on it; of single numbers it takes three to tell."""
-    enough = len(found) > 2 or _many_numbers(pairs)
+    enough = len(found) > _ENOUGH or _many_numbers(pairs)
     return enough and None not in found and _near(found, np.full(len(found), found[0]))
 
 
@@ -136,55 +147,3 @@ def _each(pairs: Pairs, holds: Callable[[np.ndarray, np.ndarray], bool]) -> bool
 def _near(one: Any, other: Any) -> bool:
     same_shape = np.shape(one) == np.shape(other)
     return same_shape and bool(np.allclose(one, other, atol=_NEAR, rtol=_NEAR))
-
-
-def seen_in_lists(wrong: Sequence[tuple[Any, Any]]) -> str | None:
-    """As `seen_in_numbers`, of results that are text, lists, counts or numbers.
-
-    wrong: yours beside the right one, of those inputs where they differ.
-    """
-    if not wrong or not all(type(y) is type(r) and _is_plain(y) for y, r in wrong):
-        return None
-    for says, holds in _OF_LISTS:
-        if all(holds(list(yours), list(right)) for yours, right in wrong):
-            return says
-    return None
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether it is text or a list of what can be compared without surprises."""
-    if isinstance(value, tuple):
-        return all(isinstance(one, str | int | float) or _is_plain(one) for one in value)
-    return isinstance(value, str)
-
-
-def _moved(yours: list, right: list, by: int) -> bool:
-    numbers = all(isinstance(one, int) for one in [*yours, *right])
-    return bool(yours) and numbers and yours == [one + by for one in right]
-
-
-def _without_doubles(items: list) -> list:
-    return [one for before, one in pairwise([object(), *items]) if before != one]
-
-
-_OF_LISTS: tuple[tuple[str, Callable[[list, list], bool]], ...] = (
-    ("it is empty.", lambda y, r: not y),
-    ("the last one is missing.", lambda y, r: y == r[:-1]),
-    ("the first one is missing.", lambda y, r: y == r[1:]),
-    ("there is one too many at the end.", lambda y, r: y[:-1] == r),
-    ("there is one too many at the beginning.", lambda y, r: y[1:] == r),
-    ("it is in the opposite order.", lambda y, r: y == r[::-1]),
-    (
-        "the right ones are there in another order.",
-        lambda y, r: _sorted(y) == _sorted(r),
-    ),
-    ("some come twice in a row.", lambda y, r: _without_doubles(y) == r),
-    ("only the last one is wrong.", lambda y, r: y[:-1] == r[:-1] and len(y) == len(r) > 1),
-    ("only the first one is wrong.", lambda y, r: y[1:] == r[1:] and len(y) == len(r) > 1),
-    ("every number is one too large.", lambda y, r: _moved(y, r, 1)),
-    ("every number is one too small.", lambda y, r: _moved(y, r, -1)),
-)
-
-
-def _sorted(items: list) -> list:
-    return sorted(items, key=repr)

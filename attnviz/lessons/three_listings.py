@@ -5,14 +5,18 @@ source changes the output", which hold for every right model whatever its weight
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from attnviz.layers import DecoderBlock, EncoderBlock, causal_mask, scaled_dot_product_attention
+from attnviz.lessons import repaired
+from attnviz.lessons.drawing import Draw, drawn
 from attnviz.lessons.exercise import Exercise, Misconception
-from attnviz.lessons.repair import Property, Repair
-from attnviz.seeing import capture
+from attnviz.lessons.repair import Repair
+from attnviz.lessons.three_listings_properties import bert, encoder_decoder
+from attnviz.lessons.wiring import Sizes
 
 _NOTICEABLE = 1e-5  # a smaller difference between two outputs is rounding
 
@@ -56,15 +60,54 @@ def _shadowed(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) ->
     raise TypeError("'bool' object is not callable")
 
 
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    return scaled_dot_product_attention(query, key, value, mask)[0]
+
+
+def _weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+    return (_scores(query, key, mask) / query.size(-1) ** 0.5).softmax(-1)
+
+
+def _hidden_as_zero(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    scores = query @ key.mT / query.size(-1) ** 0.5
+    return (scores if mask is None else scores * mask).softmax(-1) @ value
+
+
+def _hidden_too_late(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    weights = _weights(query, key, None)
+    return (weights if mask is None else weights * mask) @ value
+
+
+def _nan_where_hidden(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    scores = query @ key.mT / query.size(-1) ** 0.5
+    return (scores if mask is None else scores.masked_fill(~mask, torch.inf)).softmax(-1) @ value
+
+
+def _over_queries(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    return (_scores(query, key, mask) / query.size(-1) ** 0.5).softmax(-2) @ value
+
+
+def _attention_case(draw: Draw) -> tuple:
+    """Sizes that all differ, far apart scores, and masks of every form; a key is left for each."""
+    n_queries, n_keys, d_k, d_v, *lead = draw.sizes(6)
+    n_keys, lead = n_keys + 1, lead[: draw.randrange(3)]
+    query, key = draw.tensor(*lead, n_queries, d_k, scale=3), draw.tensor(*lead, n_keys, d_k)
+    alike, full = [1] * len(lead), [*lead, n_queries, n_keys]
+    form = draw.choice([None, full[-2:], full, [*alike, 1, n_keys], [*alike, *full[-2:]]])
+    mask = None if form is None else draw.allowed(*form, share=0.5)
+    return draw.choice([0.3, 1, 20]) * query, key, draw.tensor(*lead, n_keys, d_v), mask
+
+
 attention = Exercise(
     name="attention",
-    reference=lambda query, key, value, mask: scaled_dot_product_attention(query, key, value, mask)[
-        0
-    ],
+    reference=_attention,
     cases=(
         (*_random((5, 8), (5, 8), (5, 6)), None),
         (*_random((4, 16), (4, 16), (4, 3)), causal_mask(4)),
         (*_random((2, 2, 3, 4), (2, 2, 5, 4), (2, 2, 5, 4)), None),
+        (*_random((3, 2), (3, 2), (3, 4)), torch.tensor([[True, False, True]] * 3)),
+        (*(60 * t for t in _random((4, 5), (4, 5), (4, 6))), causal_mask(4)),
+        *drawn(12, _attention_case),
     ),
     misconceptions=(
         Misconception(
@@ -76,6 +119,12 @@ attention = Exercise(
             "softmax still names the parameter, True, not the function; rename one or leave out "
             "the parameter.",
             _raising(TypeError("'bool' object is not callable")),
+        ),
+        Misconception(
+            "it is right where nothing is hidden, and nan where something is: infinity minus "
+            "infinity is nan. Hidden scores become -infinity; what is subtracted from them, as the "
+            "softmax does with the largest, must be finite.",
+            _nan_where_hidden,
         ),
         Misconception(
             "it runs without a mask and is right there, but the branch with the mask still needs "
@@ -116,7 +165,34 @@ attention = Exercise(
         ),
         Misconception(
             "the softmax went away together with the parameter: these are scores times values.",
-            lambda query, key, value, mask: query @ key.mT / query.size(-1) ** 0.5 @ value,
+            lambda query, key, value, mask: (
+                _scores(query, key, mask) / query.size(-1) ** 0.5 @ value
+            ),
+        ),
+        Misconception(
+            "the scores are multiplied by √d_k; they should be divided by it.",
+            lambda query, key, value, mask: (
+                (_scores(query, key, mask) * query.size(-1) ** 0.5).softmax(-1) @ value
+            ),
+        ),
+        Misconception(
+            "the mask is the wrong way round: what it allows is hidden. Fill where it is False.",
+            lambda query, key, value, mask: (
+                _weights(query, key, None if mask is None else ~mask) @ value
+            ),
+        ),
+        Misconception(
+            "hidden scores become 0, and e⁰ is 1: hidden keys keep a weight. Fill with -infinity.",
+            _hidden_as_zero,
+        ),
+        Misconception(
+            "weights are hidden instead of scores: what the mask leaves of them no longer sums to "
+            "one. It comes before the softmax.",
+            _hidden_too_late,
+        ),
+        Misconception(
+            "the softmax runs over the queries; it should run over the keys, the last dimension.",
+            _over_queries,
         ),
     ),
     first_step="Start with the error that a call without a mask raises: which softmax is called?",
@@ -126,14 +202,17 @@ attention = Exercise(
 class _EncoderDecoder(nn.Module):
     """A small encoder-decoder over symbols 0 to 7 that may lack a part: a case to test tests on.
 
-    memory: whether the decoder attends to the encoder; otherwise to its own tokens.
+    memory: "all" of the source, its "first" or "last" place alone, its "length" alone, as the same
+            symbol stands everywhere, or the decoder's own tokens, "none".
     places: whether the model is told where a symbol stands.   dropout: as in the blocks.
     """
 
-    def __init__(self, *, memory: bool = True, places: bool = True, dropout: float = 0.0):
+    def __init__(
+        self, *, memory: str = "all", places: bool = True, dropout: float = 0.0, seed: int = 0
+    ):
         super().__init__()
         self.memory, self.places = memory, places
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(seed)
         self.words, self.place = nn.Embedding(8, 16), nn.Embedding(16, 16)
         self.encoder = EncoderBlock(16, 2, 32, dropout=dropout)
         self.decoder = DecoderBlock(16, 2, 32, dropout=dropout)
@@ -145,11 +224,20 @@ class _EncoderDecoder(nn.Module):
         x = self.words(ids)
         return x + self.place.weight[: ids.size(1)] if self.places else x
 
+    def _encoded(self, source: Tensor) -> Tensor:
+        """What the decoder may see of the source."""
+        if self.memory in ("first", "last"):  # alone from the beginning: no other is heard
+            source = source[:, :1] if self.memory == "first" else source[:, -1:]
+        if self.memory == "length":
+            source = torch.full_like(source, 3)
+        return self.encoder(self._embed(source))[0]
+
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """source, target: (batch, token).   Returns logits (batch, token, 8)."""
-        memory, _ = self.encoder(self._embed(source))
+        memory, memory_mask = self._encoded(source), None
         x, mask = self._embed(target), causal_mask(target.size(1))
-        memory, memory_mask = (memory, None) if self.memory else (x, mask)
+        if self.memory == "none":
+            memory, memory_mask = x, mask
         return self.decoder(x, memory, mask, memory_mask)[0] @ self.words.weight.T
 
 
@@ -170,19 +258,41 @@ def _by_the_last_place(model: nn.Module, source: Tensor, target: Tensor) -> bool
 
 
 _SYMBOLS = torch.tensor([[3, 1, 4, 1, 5]]), torch.tensor([[2, 7, 1, 0]])
+_EVERY_SYMBOL = torch.tensor([[7, 0, 3, 6, 1, 5, 2, 4]]), torch.tensor([[0, 5, 7]])
 _PALINDROME = torch.tensor([[6, 2, 0, 2, 6]]), torch.tensor([[1, 3, 5]])
+
+
+def _model_case(draw: Draw) -> tuple:
+    model = _EncoderDecoder(
+        memory=draw.choice(["all", "first", "last", "length", "none"]),
+        places=draw.random() < 0.7,
+        dropout=draw.choice([0.0, 0.3]),
+        seed=draw.randrange(1000),
+    )
+    batch, n_source, n_target = draw.sizes(3)
+    return (
+        model,
+        draw.ids(batch, n_source, among=range(8)),
+        draw.ids(batch, n_target, among=range(8)),
+    )
+
 
 source_matters = Exercise(
     name="source_matters",
     reference=_source_matters,
     cases=(
         (_EncoderDecoder(), *_SYMBOLS),
-        (_EncoderDecoder(memory=False), *_SYMBOLS),
+        (_EncoderDecoder(memory="none"), *_SYMBOLS),
         (_EncoderDecoder(dropout=0.3), *_SYMBOLS),
-        (_EncoderDecoder(memory=False, dropout=0.3), *_SYMBOLS),
+        (_EncoderDecoder(memory="none", dropout=0.3), *_SYMBOLS),
         (_EncoderDecoder(places=False), *_SYMBOLS),
         (_EncoderDecoder(), *_PALINDROME),
-        (_EncoderDecoder(memory=False), *_PALINDROME),
+        (_EncoderDecoder(memory="none"), *_PALINDROME),
+        (_EncoderDecoder(), *_EVERY_SYMBOL),
+        (_EncoderDecoder(memory="first"), *_EVERY_SYMBOL),
+        (_EncoderDecoder(memory="last"), *_EVERY_SYMBOL),
+        (_EncoderDecoder(memory="length"), *_EVERY_SYMBOL),
+        *drawn(10, _model_case),
     ),
     misconceptions=(
         Misconception(
@@ -219,210 +329,50 @@ source_matters = Exercise(
 )
 
 
-# --- the encoder-decoder of the first listing, and the wrapper of the third ---
-
-_SOURCE = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8], [8, 3, 3, 1, 6, 2, 5, 7]])  # 9 starts a target
-_TARGET = torch.tensor([[9, 8, 7, 6, 5, 4, 3, 2], [9, 7, 5, 2, 6, 1, 3, 3]])
-
-
-def _with(ids: Tensor, place: int, symbol: int) -> Tensor:
-    """Ids with another symbol at one place of the first row."""
-    ids = ids.clone()
-    ids[0, place] = symbol
-    return ids
-
-
-def _change(model: nn.Module, one: tuple, other: tuple) -> Tensor:
-    """By how much the output of the first row differs, at each place: (token,)."""
-    return (model(*one) - model(*other))[0].abs().amax(-1)
-
-
-def _gives_logits(model: nn.Module) -> bool:
-    return tuple(model(_SOURCE, _TARGET).shape) == (2, 8, 10)
-
-
-def _target_matters(model: nn.Module) -> bool:
-    other = _with(_TARGET, 2, 1)
-    return bool(_change(model, (_SOURCE, _TARGET), (_SOURCE, other))[2] > _NOTICEABLE)
-
-
-def _source_symbol_matters(model: nn.Module) -> bool:
-    other = _with(_SOURCE, 4, 1)
-    return bool(_change(model, (_SOURCE, _TARGET), (other, _TARGET))[0] > _NOTICEABLE)
-
-
-def _source_order_matters(model: nn.Module) -> bool:
-    return bool(_change(model, (_SOURCE, _TARGET), (_SOURCE.flip(1), _TARGET))[0] > _NOTICEABLE)
-
-
-def _no_look_ahead(model: nn.Module) -> bool:
-    other = _with(_TARGET, 5, 1)
-    change = _change(model, (_SOURCE, _TARGET), (_SOURCE, other))
-    return bool(change[:5].max() < _NOTICEABLE)
-
-
-def _items_apart(model: nn.Module) -> bool:
-    together, alone = model(_SOURCE, _TARGET)[:1], model(_SOURCE[:1], _TARGET[:1])
-    return bool((together - alone).abs().max() < 1e-4)
-
-
-def _heads_are(n_heads: int, d_k: int) -> Callable[[nn.Module], bool]:
-    def holds(model: nn.Module) -> bool:
-        with capture(model) as seen:
-            model(_SOURCE, _TARGET)
-        widths = {r.query.size(-1) for r in seen if r.query is not None}
-        return {r.heads for r in seen} == {n_heads} and widths <= {d_k}
-
-    return holds
-
-
-def _feed_forward_is(d_model: int, d_ff: int) -> Callable[[nn.Module], bool]:
-    def holds(model: nn.Module) -> bool:
-        linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
-        return sum((m.in_features, m.out_features) == (d_model, d_ff) for m in linears) >= 2
-
-    return holds
-
-
-_LOGITS = Property(
-    "for 8 places of 10 possible symbols the output must be (batch, 8, 10).", _gives_logits
-)
-_TARGET_SYMBOL = Property(
-    "another symbol in the target changes nothing at its place. Whatever the words were, something "
-    "has taken their place on the way in: look at embed.",
-    _target_matters,
-)
-_SOURCE_SYMBOL = Property(
-    "another symbol in the source changes nothing. The source meets the target in one line only, "
-    "the decoder's cross-attention: whom does it ask?",
-    _source_symbol_matters,
-)
-_SOURCE_ORDER = Property(
-    "the source can be read backwards without any difference: nobody tells the model where a "
-    "symbol stands. The places are to be added, not left out.",
-    _source_order_matters,
-)
-_LOOK_AHEAD = Property(
-    "another symbol in the target changes what the model says before it. It can read the answer: "
-    "the decoder's first attention needs the causal mask, and no other may show it the target.",
-    _no_look_ahead,
-)
-_ITEMS_APART = Property(
-    "the first item of a batch gets another answer when it comes alone: the items mix. Is the "
-    "first dimension really taken as the batch (batch_first=True)?",
-    _items_apart,
-)
-
-_TRANSLATES = _LOGITS, _TARGET_SYMBOL, _SOURCE_SYMBOL, _SOURCE_ORDER, _LOOK_AHEAD
+# --- the models of the three listings ---
 
 repaired_transformer = Repair(
     name="repaired_transformer",
-    properties=(
-        *_TRANSLATES,
-        Property(
-            "the layers do not have 4 heads of width 8. Print the model and compare it with the "
-            "call: which argument lands on which parameter?",
-            _heads_are(4, 8),
-        ),
-        Property(
-            "the feed-forward networks of the two layers should widen from 32 to 64, and do not. "
-            "Give the sizes by name.",
-            _feed_forward_is(32, 64),
-        ),
-        _ITEMS_APART,
+    properties=encoder_decoder(
+        Sizes(layers=(1, 1)),
+        heads="the layers do not have 4 heads of width 8. Print the model and compare it with the "
+        "call: which argument lands on which parameter?",
+        networks="the feed-forward networks of the two layers should widen from 32 to 64, and do "
+        "not. Give the sizes by name.",
+        encoder="the encoder should have one layer, and so one attention from all of the source to "
+        "all of the source.",
+        decoder="the decoder should have one layer, with one attention of each kind.",
+        padding=False,
     ),
     first_step="Start with embed: the places have to be added to the words.",
+    reference=repaired.encoder_decoder,
 )
-
-
-def _layers(kind: type, n_layers: int) -> Callable[[nn.Module], bool]:
-    return lambda model: sum(isinstance(m, kind) for m in model.modules()) == n_layers
-
 
 repaired_wrapper = Repair(
     name="repaired_wrapper",
-    properties=(
-        *_TRANSLATES,
-        _ITEMS_APART,
-        Property(
-            "the decoder does not have 2 layers. Its number is an argument of its own, "
-            "num_decoder_layers.",
-            _layers(nn.TransformerDecoderLayer, 2),
-        ),
-        Property(
-            "the encoder does not have 2 layers: num_encoder_layers says how many.",
-            _layers(nn.TransformerEncoderLayer, 2),
-        ),
+    properties=encoder_decoder(
+        Sizes(layers=(2, 2)),
+        heads="the layers do not have 4 heads of width 8: the parameter is called nhead.",
+        networks="the feed-forward networks of the four layers should be 64 wide. That is the "
+        "parameter dim_feedforward; without it they are 2,048 wide.",
+        encoder="the encoder does not attend in 2 layers: num_encoder_layers says how many it has.",
+        decoder="the decoder does not have 2 layers. Its number is an argument of its own, "
+        "num_decoder_layers.",
+        padding=True,
     ),
     first_step="Start with the third argument: which parameter of nn.Transformer does it meet?",
+    reference=partial(repaired.encoder_decoder, n_layers=2),
 )
-
-
-# --- the BERT of the second listing ---
-
-_IDS = torch.tensor([[2, 3, 4, 5, 6, 2, 3, 1, 5, 6], [7, 8, 9, 2, 1, 7, 8, 9, 2, 3]])
-_SEGMENTS = torch.tensor([[0] * 5 + [1] * 5, [0] * 10])
-_NO_MASK = torch.tensor([[2, 3, 4, 5, 6, 2, 3, 4, 5, 6]])  # neither word 0 nor word 1
-
-
-def _reaches(changed: int, read: int) -> Callable[[nn.Module], bool]:
-    def holds(model: nn.Module) -> bool:
-        other = _with(_IDS, changed, 9)
-        change = _change(model, (_IDS, _SEGMENTS), (other, _SEGMENTS))
-        return bool(change[read] > _NOTICEABLE)
-
-    return holds
-
-
-def _segments_matter(model: nn.Module) -> bool:
-    return _moved(model, (_IDS, _SEGMENTS), (_IDS, 1 - _SEGMENTS))
-
-
-def _segments_are_no_words(model: nn.Module) -> bool:
-    """Words that do not stand in a text have no gradient from it."""
-    model.zero_grad()
-    h = model(_NO_MASK, _SEGMENTS[:1])
-    (gradient,) = torch.autograd.grad(h.square().sum(), model.words.weight)
-    return bool((gradient[:2] == 0).all())
-
-
-def _order_matters(model: nn.Module) -> bool:
-    flat = torch.zeros_like(_IDS)
-    order = torch.tensor([0, 2, 1, *range(3, 10)])
-    change = _change(model, (_IDS, flat), (_IDS[:, order], flat))
-    return bool(change[9] > _NOTICEABLE)
-
 
 repaired_bert = Repair(
     name="repaired_bert",
-    properties=(
-        Property(
-            "for 8 places of 10 possible words the output must be (batch, 8, 10).",
-            lambda model: tuple(model(_IDS[:, :8], _SEGMENTS[:, :8]).shape) == (2, 8, 10),
-        ),
-        Property(
-            "the last word changes nothing at the first place: no token sees to its right. Which "
-            "of the layers you know lets every token see every other?",
-            _reaches(9, 0),
-        ),
-        Property(
-            "the first word changes nothing at the last place: no token sees to its left.",
-            _reaches(0, 9),
-        ),
-        Property(
-            "the words can change places without any difference: the positions are missing.",
-            _order_matters,
-        ),
-        Property(
-            "another segment changes nothing: were the segments left out? They need a table of "
-            "their own.",
-            _segments_matter,
-        ),
-        Property(
-            "a text without the words 0 and 1 has a gradient in their rows of the word table, "
-            "because segments are looked up there. Give the segments a table with two rows.",
-            _segments_are_no_words,
-        ),
+    properties=bert(
+        Sizes(layers=(2, 0)),
+        heads="the layers do not have 4 heads of width 8: where does n_heads go?",
+        networks="the feed-forward networks of the two layers should widen from 32 to 64, each "
+        "with weights of its own.",
+        layers="there should be two layers, with an attention each.",
     ),
     first_step="Start with a second table, nn.Embedding(2, d_model), for the segments.",
+    reference=repaired.bert,
 )

@@ -4,23 +4,30 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
+from attnviz.lessons.drawing import Draw, drawn
 from attnviz.lessons.exact import ExactExercise
 from attnviz.lessons.exercise import Misconception
 
 Pair = tuple[str, str]
 
 
-def _utf8(code_point: int, low: int = 0x80, mark: int = 0x80, lead: bool = True) -> list[int]:
-    """low: the first code point with two bytes.   mark: of the bytes that follow.
+def _utf8(
+    code_point: int,
+    low: int = 0x80,
+    mark: int = 0x80,
+    mask: int = 0x3F,
+    firsts: Sequence[int] = (0xC0, 0xE0, 0xF0),
+    more: int = 0,
+) -> list[int]:
+    """low: the first code point with two bytes.   mark, mask: of the bytes that follow.
 
-    lead: whether the first byte says how many there are.
+    firsts: the marks of the first byte.   more: by how much the borders lie too high.
     """
-    if code_point < low:
+    if code_point < low + more:
         return [code_point]
-    n = 1 + (code_point > 0x7FF) + (code_point > 0xFFFF)  # bytes that follow
-    first = (0xC0, 0xE0, 0xF0)[n - 1] if lead else 0
-    rest = [mark | code_point >> 6 * i & 0x3F for i in reversed(range(n))]
-    return [first | code_point >> 6 * n, *rest]
+    n = 1 + (code_point > 0x7FF + more) + (code_point > 0xFFFF + more)  # bytes that follow
+    rest = [mark | code_point >> 6 * i & mask for i in reversed(range(n))]
+    return [firsts[n - 1] | code_point >> 6 * n, *rest]
 
 
 def _at_most_three(code_point: int) -> list[int]:
@@ -36,13 +43,20 @@ def _surrogates(code_point: int) -> list[int]:
     return _utf8(0xD800 + high) + _utf8(0xDC00 + low)
 
 
+_LENGTHS = (0, 0x80, 0x800, 0x10000, 0x110000)  # where another byte is needed, and the end
+_POINTS = (0x41, 0xE9, 0x20AC, 0x1F600, 0x7F, 0x80, 0x7FF, 0x800, 0xFFFF, 0x10000, 0x10FFFF)
+
+
+def _some_code_point(draw: Draw) -> tuple[int]:
+    first, behind = draw.choice(list(pairwise(_LENGTHS)))
+    code_point = draw.randrange(first, behind)
+    return (0xFFFD if 0xD800 <= code_point < 0xE000 else code_point,)  # halves are no characters
+
+
 utf8 = ExactExercise(
     name="utf8",
-    reference=_utf8,
-    cases=tuple(
-        (code_point,)
-        for code_point in (0x41, 0xE9, 0x20AC, 0x1F600, 0x7F, 0x80, 0x7FF, 0x800, 0xFFFF, 0x10000)
-    ),
+    reference=lambda code_point: _utf8(code_point),
+    cases=(*((code_point,) for code_point in _POINTS), *drawn(12, _some_code_point)),
     misconceptions=(
         Misconception(
             "this is the code point itself. A byte is at most 255: from 128 on, the bits must be "
@@ -68,7 +82,22 @@ utf8 = ExactExercise(
         Misconception(
             "the first byte does not say how many follow: it starts with 110, 1110 or 11110, that "
             "is 0xC0, 0xE0 or 0xF0.",
-            lambda code_point: _utf8(code_point, lead=False),
+            lambda code_point: _utf8(code_point, firsts=(0, 0, 0)),
+        ),
+        Misconception(
+            "the first byte always starts with 110, which says that one follows. Where two or "
+            "three follow, it starts with 1110 or 11110.",
+            lambda code_point: _utf8(code_point, firsts=(0xC0, 0xC0, 0xC0)),
+        ),
+        Misconception(
+            "the bytes that follow hold more than their six bits: & 0b111111 throws the higher "
+            "ones away.",
+            lambda code_point: _utf8(code_point, mask=-1),
+        ),
+        Misconception(
+            "each border belongs to the longer form: 0x80, 0x800 and 0x10000 are the first with "
+            "one byte more, so it is <, not <=.",
+            lambda code_point: _utf8(code_point, more=1),
         ),
         Misconception(
             "the bytes that follow are in the wrong order: the highest bits come first.",
@@ -104,6 +133,18 @@ def _pair_counts(words: Mapping[tuple[str, ...], int]) -> dict[Pair, int]:
     return dict(counts)
 
 
+def _without_items(words: Mapping[tuple[str, ...], int]) -> dict[Pair, int]:
+    return _pair_counts({pieces: n for pieces, n in words})
+
+
+def _first_time(words: Mapping[tuple[str, ...], int]) -> dict[Pair, int]:
+    counts: dict[Pair, int] = {}
+    for pieces, n in words.items():
+        for pair in _pairs(pieces):
+            counts[pair] += n
+    return counts
+
+
 def _overwritten(words: Mapping[tuple[str, ...], int]) -> dict[Pair, int]:
     return {pair: n for pieces, n in words.items() for pair in _pairs(pieces)}
 
@@ -122,10 +163,22 @@ _WORDS = (
     {("lo", "w"): 5, ("lo", "w", "er"): 2, ("low", "lo"): 1, ("w", "lo"): 4},
 )
 
+
+def _some_words(draw: Draw) -> tuple[dict[tuple[str, ...], int]]:
+    """Words of few letters, in pieces of one to three, so that the pairs come again and again."""
+    how_many = draw.randint(1, 6)
+    return (
+        {
+            tuple(draw.words(draw.randint(1, 7), "abc", longest=draw.choice([1, 3]))): n
+            for n in draw.sizes(how_many, range(1, 40))
+        },
+    )
+
+
 pair_counts = ExactExercise(
     name="pair_counts",
     reference=_pair_counts,
-    cases=tuple((words,) for words in _WORDS),
+    cases=(*((words,) for words in _WORDS), *drawn(8, _some_words)),
     misconceptions=(
         Misconception(
             "every word counts once, but a word that occurs 5 times brings each of its pairs 5 "
@@ -172,6 +225,55 @@ pair_counts = ExactExercise(
                 words,
                 lambda pieces: [(a, b) for i, a in enumerate(pieces) for b in pieces[i + 1 :]],
             ),
+        ),
+        Misconception(
+            "the last pair of each word is left out: a word of three pieces has two pairs.",
+            lambda words: _counted(words, lambda pieces: _pairs(pieces)[:-1]),
+        ),
+        Misconception(
+            "the first pair of each word is left out: a word of three pieces has two pairs.",
+            lambda words: _counted(words, lambda pieces: _pairs(pieces)[1:]),
+        ),
+        Misconception(
+            "only the first pair of each word is counted: go on to its end.",
+            lambda words: _counted(words, lambda pieces: _pairs(pieces)[:1]),
+        ),
+        Misconception(
+            "each pair is turned round: the piece that comes first in the word comes first in it.",
+            lambda words: _counted(words, lambda pieces: [(b, a) for a, b in _pairs(pieces)]),
+        ),
+        Misconception(
+            "each piece makes a pair with itself; the second of a pair is the next one.",
+            lambda words: _counted(words, lambda pieces: [(a, a) for a in pieces[:-1]]),
+        ),
+        Misconception(
+            "every count is one too large: as long as a pair has not come, it is 0.",
+            lambda words: {pair: n + 1 for pair, n in _pair_counts(words).items()},
+        ),
+        Misconception(
+            "the pieces are counted, not the pairs of them.",
+            lambda words: _counted(words, lambda pieces: pieces),
+        ),
+        Misconception(
+            "nothing is counted: the dict is still empty when it is returned.",
+            lambda words: {},
+        ),
+        Misconception(
+            "it looks behind the end of a word: the last piece has no neighbour, so the places of "
+            "the first pieces go to len(pieces) - 2.",
+            lambda words: _counted(
+                words, lambda pieces: [(pieces[i], pieces[i + 1]) for i, _ in enumerate(pieces)]
+            ),
+        ),
+        Misconception(
+            "a new dict does not know a pair when it comes for the first time: begin with "
+            "counts.get(pair, 0), or take a Counter, which begins at 0.",
+            _first_time,
+        ),
+        Misconception(
+            "a for loop over a dict gives its keys alone: words.items() gives the pieces together "
+            "with their count.",
+            _without_items,
         ),
     ),
     first_step="zip(pieces, pieces[1:]) gives the pairs of one word; try it on ('l', 'o', 'w').",
@@ -238,6 +340,41 @@ def _merge_as_tuples(pieces: Sequence[str], pair: Pair) -> list[object]:
     return merged
 
 
+def _merge_without_copy(pieces: Sequence[str], pair: object) -> list[str]:
+    """Compares a slice with the pair as it stands, which is right for two tuples alone."""
+    merged, i = [], 0
+    while i < len(pieces):
+        found = pieces[i : i + 2] == pair
+        merged.append("".join(pair) if found else pieces[i])
+        i += 2 if found else 1
+    return merged
+
+
+def _merge_past_the_end(pieces: Sequence[str], pair: Pair) -> list[str]:
+    merged, i = [], 0
+    while i < len(pieces):
+        found = (pieces[i], pieces[i + 1]) == pair
+        merged.append(pair[0] + pair[1] if found else pieces[i])
+        i += 2 if found else 1
+    return merged
+
+
+def _nothing_behind(pieces: Sequence[str], pair: Pair) -> list[str]:
+    """Raises IndexError where the last piece is not part of a merge, but like the first of one."""
+    merged = _merge_pair(pieces, pair)
+    return [] if merged[-1] != pair[0] else [pieces[len(pieces)]]
+
+
+def _some_pieces(draw: Draw) -> tuple[Sequence[str], Pair]:
+    """With the pair in some places, and often with one that overlaps itself."""
+    known = draw.choice([["a", "b"], ["l", "lo", "o", "ol"], [".", "a.", "a"]])
+    pair = draw.choice(known), draw.choice(known)
+    pieces = [draw.choice(known)]
+    for _ in range(draw.randrange(6)):
+        pieces += draw.choice([pair, pair, pair[:1], pair[::-1], [draw.choice(known)]])
+    return draw.choice([tuple, list])(pieces), pair
+
+
 merge_pair = ExactExercise(
     name="merge_pair",
     reference=_merge_pair,
@@ -249,8 +386,32 @@ merge_pair = ExactExercise(
         (("lo", "o", "l", "o"), ("o", "l")),
         (("lo", "w"), ("o", "w")),
         (("n", "i", "n", "i"), ("i", "n")),
+        (["l", "o", "w", "lo"], ("l", "o")),
+        (["e", "s", "t"], ("s", "t")),
+        (("a",), ("a", "a")),
+        (["e", "s"], ("e", "s")),
+        *drawn(10, _some_pieces),
     ),
     misconceptions=(
+        Misconception(
+            "it works for a tuple of pieces only: a slice of a list is a list, which no tuple "
+            "equals. Make it one, tuple(pieces[i : i + 2]) == pair.",
+            _merge_without_copy,
+        ),
+        Misconception(
+            "it looks behind the last piece, where there is no pieces[i + 1]. The slice "
+            "pieces[i : i + 2] does not mind.",
+            _merge_past_the_end,
+        ),
+        Misconception(
+            "where the last piece is like the first of the pair, it looks behind that one, where "
+            "there is no pieces[i + 1]. The slice pieces[i : i + 2] does not mind.",
+            lambda pieces, pair: [*_merge_pair(pieces, pair), *_nothing_behind(pieces, pair)],
+        ),
+        Misconception(
+            "it does not look for the pair, but for the pair turned round: (e, w) is not (w, e).",
+            lambda pieces, pair: _merge_pair(pieces, (pair[1], pair[0])),
+        ),
         Misconception(
             "only the first place is merged: go on behind it, the pair may come again.",
             _merge_first,
@@ -320,6 +481,18 @@ def _greedy(
     return pieces
 
 
+def _greedy_of(word: str, vocabulary: set[str], is_known: Callable) -> list[str]:
+    """is_known: from the start and the end of a piece."""
+    pieces, start = [], 0
+    while start < len(word):
+        ends = [end for end in range(len(word), start, -1) if is_known(start, end)]
+        if not ends:
+            return [_UNKNOWN]
+        pieces.append(_marked(word, start, ends[0]))
+        start = ends[0]
+    return pieces
+
+
 def _letter_by_letter(word: str, vocabulary: set[str]) -> list[str]:
     """One [UNK] for each letter at which nothing fits, and on behind it."""
     pieces, start = [], 0
@@ -359,12 +532,67 @@ _BEGIN = ("un", "unbe", "believ", "able", "th", "the", "play", "u", "p", "b")
 _GO_ON = ("believ", "able", "a", "b", "l", "e", "liev", "lie", "ve", "eism", "s", "ing", "in", "g")
 _VOCABULARY = {"[UNK]", *_BEGIN, *(f"##{piece}" for piece in (*_GO_ON, "lay", "n", "un"))}
 _CUT = ("unbelievable", "playing", "theism", "un", "playzing", "the", "x", "pun", "unable")
+_SMALL = (  # a word, and few pieces, so that they can be quoted
+    ("unable", ("un", "##able")),
+    ("bed", ("b", "ed", "##e", "##d")),
+    ("bed", ("b", "ed", "abed")),
+    ("bed", ("b", "be", "##bed", "##d")),
+    ("bed", ("bed", "b", "##e")),
+    ("add", ("a", "##add", "##ad", "##d")),
+)
+
+
+def _some_word(draw: Draw) -> tuple[str, object]:
+    """Parts of the word, with and without their marks, and often all of its letters."""
+    word = "".join(draw.choices("abc", k=draw.randint(2, 8)))
+    starts = [0, *(draw.randrange(len(word)) for _ in range(draw.randint(1, 8)))]
+    parts = [word[i : draw.randint(i + 1, len(word))] for i in starts]
+    known = ["[UNK]", word[0], *(draw.choice(["", "##"]) + part for part in parts)]
+    if draw.random() < 0.7:
+        known += ["##" + letter for letter in word]
+    return word, draw.choice([set(known), dict.fromkeys(known, 0)])
+
 
 wordpiece_encode = ExactExercise(
     name="wordpiece_encode",
-    reference=_greedy,
-    cases=tuple((word, _VOCABULARY) for word in _CUT),
+    reference=lambda word, vocabulary: _greedy(word, vocabulary),
+    cases=(
+        *((word, {piece: i for i, piece in enumerate(known)}) for word, known in _SMALL),
+        *((word, _VOCABULARY) for word in _CUT),
+        *drawn(12, _some_word),
+    ),
     misconceptions=(
+        Misconception(
+            "inside a word a piece counts as known with its ## and without. Only the piece with "
+            "## can stand there: able is a word, ##able an ending.",
+            lambda word, known: _greedy_of(
+                word, known, lambda i, j: _marked(word, i, j) in known or word[i:j] in known
+            ),
+        ),
+        Misconception(
+            "everywhere a piece counts as known with its ## and without. At the start of a word "
+            "it has none, behind that always.",
+            lambda word, known: _greedy_of(
+                word, known, lambda i, j: word[i:j] in known or "##" + word[i:j] in known
+            ),
+        ),
+        Misconception(
+            "the word is returned as it is, as if every word were in the vocabulary.",
+            lambda word, known: [word],
+        ),
+        Misconception(
+            "a single letter is never tried: end goes down to start + 1, and range stops before "
+            "what it is given, so it is range(len(word), start, -1).",
+            lambda word, known: _greedy(word, known, ends=lambda i, n: range(n, i + 1, -1)),
+        ),
+        Misconception(
+            "only the first piece is returned; the rest of the word is cut in the same way.",
+            lambda word, known: _greedy(word, known)[:1],
+        ),
+        Misconception(
+            "the pieces inside a word begin at its start again: look for '##' + word[start:end].",
+            lambda word, known: _greedy(word, known, lambda w, i, j: ("##" if i else "") + w[:j]),
+        ),
         Misconception(
             "pieces inside a word are looked up without their ##: behind the first piece, look for "
             "'##' + word[start:end].",
@@ -386,8 +614,8 @@ wordpiece_encode = ExactExercise(
             lambda word, known: _greedy(word, known, ends=lambda i, n: range(i + 1, n + 1)),
         ),
         Misconception(
-            "the longest piece is never tried: end runs from len(word), not len(word) - 1, as "
-            "word[start:end] stops before end.",
+            "every word becomes [UNK]. Is it that the longest piece is never tried? end runs from "
+            "len(word), not len(word) - 1, as word[start:end] stops before end.",
             lambda word, known: _greedy(word, known, ends=lambda i, n: range(n - 1, i, -1)),
         ),
         Misconception(
@@ -436,6 +664,33 @@ def _offsets(text: str, pieces: Sequence[str]) -> list[tuple[int, int]]:
         letters = piece.removeprefix("##")
         start = text.index(letters, end)
         end = start + len(letters)
+        found.append((start, end))
+    return found
+
+
+def _without_any_mark(text: str, pieces: Sequence[str]) -> list[tuple[int, int]]:
+    found, end = [], 0
+    for piece in pieces:
+        letters = piece.replace("#", "")
+        start = text.index(letters, end)
+        end = start + len(letters)
+        found.append((start, end))
+    return found
+
+
+def _without_lengths(text: str, pieces: Sequence[str]) -> list[tuple[int, int]]:
+    found, place = [], 0
+    for piece in pieces:
+        place = text.index(piece.removeprefix("##"), place)
+        found.append((place, place))
+    return found
+
+
+def _without_two_letters(text: str, pieces: Sequence[str]) -> list[tuple[int, int]]:
+    found, end = [], 0
+    for piece in pieces:
+        start = text.index(piece[2:], end)
+        end = start + len(piece[2:])
         found.append((start, end))
     return found
 
@@ -492,6 +747,16 @@ def _in_bytes(text: str, pieces: Sequence[str]) -> list[tuple[int, int]]:
     ]
 
 
+def _some_text(draw: Draw) -> tuple[str, Sequence[str]]:
+    """Words of few letters with none to two spaces before them, cut anywhere."""
+    text, pieces = "", []
+    for word in draw.words(draw.randint(1, 7), draw.choice(["ab", "aé电"]), longest=6):
+        text += " " * draw.choice([0, 1, 1, 2]) + word
+        cut = draw.randint(1, len(word))
+        pieces += [word[:cut], *(["##" + word[cut:]] if word[cut:] else [])]
+    return text + draw.choice(["", " "]), draw.choice([tuple, list])(pieces)
+
+
 char_offsets = ExactExercise(
     name="char_offsets",
     reference=_offsets,
@@ -501,8 +766,16 @@ char_offsets = ExactExercise(
         ("haha , he saw the other", ["ha", "##ha", ",", "he", "saw", "the", "other"]),
         ("well, she isn't bad!  no", ["well", ",", "she", "isn", "'", "t", "bad", "!", "no"]),
         ("ein café 电影 café", ["ein", "ca", "##fé", "电", "影", "café"]),
+        ("track #9 in c#", ["track", "#", "9", "in", "c", "###"]),
+        ("(fun)? well...", ["(", "fun", ")", "?", "well", ".", ".", "."]),
+        *drawn(10, _some_text),
     ),
     misconceptions=(
+        Misconception(
+            "a # that belongs to the text is taken away as well: strip takes every # at the ends, "
+            "and replace those in between. removeprefix('##') takes the mark alone.",
+            _without_any_mark,
+        ),
         Misconception(
             "every piece is searched for from the start of the text, so one that comes twice is "
             "found in the wrong place. Begin where the last piece ended: text.index(letters, end).",
@@ -536,6 +809,19 @@ char_offsets = ExactExercise(
             "one space is assumed before every word; there is none before a comma, and sometimes "
             "there are two. Look for each piece in the text instead.",
             lambda text, pieces: _added_up(text, pieces, lambda piece: not piece.startswith("##")),
+        ),
+        Misconception(
+            "start and end have changed places.",
+            lambda text, pieces: [(end, start) for start, end in _offsets(text, pieces)],
+        ),
+        Misconception(
+            "each piece ends where it starts: its end is further on by its length.",
+            _without_lengths,
+        ),
+        Misconception(
+            "the first two letters of every piece are taken off; only where they are ## they are "
+            "a mark.",
+            _without_two_letters,
         ),
         Misconception(
             "these are starts and lengths; starts and ends are wanted.",

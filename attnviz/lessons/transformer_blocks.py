@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from attnviz.layers.attention import attention_weights
+from attnviz.lessons.drawing import Draw, drawn
 from attnviz.lessons.exercise import Exercise, Misconception
 
 Branch = Callable[[Tensor], Tensor]
@@ -19,6 +21,17 @@ def _random(*shapes: tuple[int, ...]) -> tuple[Tensor, ...]:
 
 def _branch(weight: Tensor) -> Branch:
     return lambda x: (x @ weight).tanh()
+
+
+def _drawn_branch(draw: Draw, d_model: int) -> Branch:
+    """One that bends, and that mixes the tokens as attention does."""
+    weight, bias = draw.tensor(d_model, d_model), draw.tensor(d_model)
+    return lambda x: (x @ weight + x.mean(-2, keepdim=True) + bias).tanh()
+
+
+def _drawn_tokens(draw: Draw, d_model: int) -> Tensor:
+    n, batch = draw.sizes(2)
+    return draw.tensor(*draw.choice([(n, d_model), (batch, n, d_model)]), scale=2)
 
 
 def _residual_stack(x: Tensor, branches: list[Branch]) -> Tensor:
@@ -59,12 +72,29 @@ def _multiplied(x: Tensor, branches: list[Branch]) -> Tensor:
     return x
 
 
+def _returned_too_early(x: Tensor, branches: list[Branch]) -> Tensor:
+    return _residual_stack(x, branches[:1])
+
+
+def _subtracted(x: Tensor, branches: list[Branch]) -> Tensor:
+    for branch in branches:
+        x = x - branch(x)
+    return x
+
+
+def _stack_case(draw: Draw) -> tuple[Tensor, list[Branch]]:
+    d_model = draw.randint(2, 7)
+    branches = [_drawn_branch(draw, d_model) for _ in range(draw.choice([1, 2, 3, 5]))]
+    return _drawn_tokens(draw, d_model), branches
+
+
 residual_stack = Exercise(
     name="residual_stack",
     reference=_residual_stack,
     cases=(
         (*_random((4, 6)), [_branch(w) for w in _random((6, 6), (6, 6), (6, 6))]),
         (*_random((3, 4)), [_branch(w) for w in _random((4, 4), (4, 4))]),
+        *drawn(8, _stack_case),
     ),
     misconceptions=(
         Misconception(
@@ -89,7 +119,19 @@ residual_stack = Exercise(
         ),
         Misconception(
             "the loop ends after its first turn: is the return indented too far?",
-            lambda x, branches: x + branches[0](x),
+            _returned_too_early,
+        ),
+        Misconception(
+            "the last branch is never called: the loop should run over all of them.",
+            lambda x, branches: _residual_stack(x, branches[:-1]),
+        ),
+        Misconception(
+            "the first branch is never called: the loop should run over all of them.",
+            lambda x, branches: _residual_stack(x, branches[1:]),
+        ),
+        Misconception(
+            "the branches run in the opposite order; branches[0] comes first.",
+            lambda x, branches: _residual_stack(x, branches[::-1]),
         ),
         Misconception(
             "the branch's result is added to itself, because x was overwritten before the sum. "
@@ -104,6 +146,15 @@ residual_stack = Exercise(
         Misconception(
             "x is multiplied by the branch's result; a residual connection adds.",
             _multiplied,
+        ),
+        Misconception(
+            "the branch's result is subtracted from x; a residual connection adds.",
+            _subtracted,
+        ),
+        Misconception(
+            "what the first branches wrote is lost: only the last one's result is added to x. Each "
+            "branch should read the sum that the one before it left behind.",
+            lambda x, branches: x + branches[-1](x),
         ),
         Misconception(
             "x came back as it was: no branch has been called.",
@@ -127,13 +178,27 @@ def _unbiased(x: Tensor) -> Tensor:
     return x.var(-1, keepdim=True)
 
 
+def _layer_norm(x: Tensor, gain: Tensor, shift: Tensor, eps: float) -> Tensor:
+    return _normalised(x, eps) * gain + shift
+
+
+def _tokens_to_normalise(draw: Draw) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Of all sizes, with an eps that counts; sometimes the numbers of one token are all equal."""
+    batch, n, d_model = draw.sizes(3, range(2, 8))
+    x = draw.tensor(batch, n, d_model, scale=draw.choice([0.3, 1, 5])) + draw.choice([-3, 0, 1])
+    if draw.random() < 0.4:
+        x[draw.randrange(batch), draw.randrange(n)] = draw.choice([-2.0, 0, 4.0])
+    return x, draw.tensor(d_model), draw.tensor(d_model), draw.choice([1e-5, 1e-3, 0.1, 0.7])
+
+
 layer_norm = Exercise(
     name="layer_norm",
-    reference=lambda x, gain, shift, eps: _normalised(x, eps) * gain + shift,
+    reference=_layer_norm,
     cases=(
         (*_random((2, 3, 6), (6,), (6,)), 1e-5),
         (*(t * s for t, s in zip(_random((3, 2, 5), (5,), (5,)), (2e-3, 1, 1), strict=True)), 1e-5),
         (torch.full((1, 2, 4), 3.0), *_random((4,), (4,)), 1e-5),
+        *drawn(8, _tokens_to_normalise),
     ),
     misconceptions=(
         Misconception(
@@ -186,7 +251,9 @@ layer_norm = Exercise(
         Misconception(
             "the means have shape (batch, token) and do not fit beside x: keepdim=True keeps a "
             "last dimension of 1.",
-            lambda x, gain, shift, eps: x - x.mean(-1),
+            lambda x, gain, shift, eps: (
+                (x - x.mean(-1)) / (x.var(-1, correction=0, keepdim=True) + eps).sqrt()
+            ),
         ),
         Misconception(
             "the normalising is right, but gain and shift were both forgotten: "
@@ -206,10 +273,69 @@ layer_norm = Exercise(
             lambda x, gain, shift, eps: (_normalised(x, eps) + shift) * gain,
         ),
         Misconception(
+            "gain and shift have changed places: multiply by the gain, add the shift.",
+            lambda x, gain, shift, eps: _normalised(x, eps) * shift + gain,
+        ),
+        Misconception(
+            "the shift is subtracted; add it.",
+            lambda x, gain, shift, eps: _normalised(x, eps) * gain - shift,
+        ),
+        Misconception(
+            "x is subtracted from its mean, so every deviation has the wrong sign: it is x minus "
+            "its mean.",
+            lambda x, gain, shift, eps: _normalised(-x, eps) * gain + shift,
+        ),
+        Misconception(
+            "the mean is added to x; it is subtracted from it.",
+            lambda x, gain, shift, eps: (
+                (x + x.mean(-1, keepdim=True))
+                / (x.var(-1, correction=0, keepdim=True) + eps).sqrt()
+                * gain
+                + shift
+            ),
+        ),
+        Misconception(
+            "the gain is added; it should stretch: multiply by it.",
+            lambda x, gain, shift, eps: _normalised(x, eps) + gain + shift,
+        ),
+        Misconception(
+            "eps is not used: something else is added to the variance, 1e-5 perhaps. Models have "
+            "an eps of their own, so take the one that is given.",
+            lambda x, gain, shift, eps: _layer_norm(x, gain, shift, 1e-5),
+        ),
+        Misconception(
             "the deviations are divided by the variance; it should be by its root, the standard "
             "deviation.",
             lambda x, gain, shift, eps: (
                 _deviation(x) / (x.var(-1, correction=0, keepdim=True) + eps) * gain + shift
+            ),
+        ),
+        Misconception(
+            "the deviations are divided by the root of the sum of their squares, so each token "
+            "gets length 1. It is their mean: divide the sum by d.",
+            lambda x, gain, shift, eps: (
+                _deviation(x) / (_deviation(x).square().sum(-1, keepdim=True) + eps).sqrt() * gain
+                + shift
+            ),
+        ),
+        Misconception(
+            "the squares are not averaged: each deviation is divided by its own size, which leaves "
+            "little more than its sign. Take their mean over the features.",
+            lambda x, gain, shift, eps: (
+                _deviation(x) / (_deviation(x).square() + eps).sqrt() * gain + shift
+            ),
+        ),
+        Misconception(
+            "below the root stands the mean square of x itself. The variance is the mean square of "
+            "the deviations, x minus its mean.",
+            lambda x, gain, shift, eps: (
+                _deviation(x) / (x.square().mean(-1, keepdim=True) + eps).sqrt() * gain + shift
+            ),
+        ),
+        Misconception(
+            "the deviations are multiplied by the standard deviation; they are divided by it.",
+            lambda x, gain, shift, eps: (
+                _deviation(x) * (x.var(-1, correction=0, keepdim=True) + eps).sqrt() * gain + shift
             ),
         ),
         Misconception(
@@ -233,12 +359,24 @@ layer_norm = Exercise(
     first_step="Start with x - x.mean(-1, keepdim=True) and print its shape.",
 )
 
+
+def _feed_forward(x: Tensor, W_1: Tensor, b_1: Tensor, W_2: Tensor, b_2: Tensor) -> Tensor:
+    return (x @ W_1 + b_1).relu() @ W_2 + b_2
+
+
+def _network_case(draw: Draw) -> tuple[Tensor, ...]:
+    batch, n, d_model, d_ff = draw.sizes(4, range(2, 10))
+    shapes = (batch, n, d_model), (d_model, d_ff), (d_ff,), (d_ff, d_model), (d_model,)
+    return tuple(draw.tensor(*shape) for shape in shapes)
+
+
 feed_forward = Exercise(
     name="feed_forward",
-    reference=lambda x, W_1, b_1, W_2, b_2: (x @ W_1 + b_1).relu() @ W_2 + b_2,
-    cases=tuple(
-        _random((2, n, d), (d, d_ff), (d_ff,), (d_ff, d), (d,))
-        for n, d, d_ff in [(3, 4, 8), (5, 3, 7)]
+    reference=_feed_forward,
+    cases=(
+        _random((2, 3, 4), (4, 8), (8,), (8, 4), (4,)),
+        _random((2, 5, 3), (3, 7), (7,), (7, 3), (3,)),
+        *drawn(8, _network_case),
     ),
     misconceptions=(
         Misconception(
@@ -270,6 +408,14 @@ feed_forward = Exercise(
             lambda x, W_1, b_1, W_2, b_2: F.gelu(x @ W_1 + b_1) @ W_2 + b_2,
         ),
         Misconception(
+            "positive numbers are set to 0, and negative ones stay; it is the other way round.",
+            lambda x, W_1, b_1, W_2, b_2: (x @ W_1 + b_1).clamp(max=0) @ W_2 + b_2,
+        ),
+        Misconception(
+            "the negative numbers have lost their sign; a ReLU sets them to 0.",
+            lambda x, W_1, b_1, W_2, b_2: (x @ W_1 + b_1).abs() @ W_2 + b_2,
+        ),
+        Misconception(
             "both biases were forgotten.",
             lambda x, W_1, b_1, W_2, b_2: (x @ W_1).relu() @ W_2,
         ),
@@ -282,6 +428,19 @@ feed_forward = Exercise(
             lambda x, W_1, b_1, W_2, b_2: (x @ W_1 + b_1).relu() @ W_2,
         ),
         Misconception(
+            "the first bias is subtracted; add it.",
+            lambda x, W_1, b_1, W_2, b_2: (x @ W_1 - b_1).relu() @ W_2 + b_2,
+        ),
+        Misconception(
+            "the second bias is subtracted; add it.",
+            lambda x, W_1, b_1, W_2, b_2: (x @ W_1 + b_1).relu() @ W_2 - b_2,
+        ),
+        Misconception(
+            "what is added does not fit. x @ W_1 has d_ff numbers for each token, and so has b_1; "
+            "behind W_2 there are d_model again, and b_2 has as many.",
+            lambda x, W_1, b_1, W_2, b_2: (x @ W_1 + b_2).relu() @ W_2 + b_1,
+        ),
+        Misconception(
             "x was added: that is the residual connection, which belongs to the block around the "
             "network. Return only what is to be added.",
             lambda x, W_1, b_1, W_2, b_2: x + (x @ W_1 + b_1).relu() @ W_2 + b_2,
@@ -291,6 +450,11 @@ feed_forward = Exercise(
             "is, x @ W_1; neither its transpose (nn.Linear stores its matrix that way round) nor "
             "W_2 belongs there.",
             lambda x, W_1, b_1, W_2, b_2: x @ W_1.T,
+        ),
+        Misconception(
+            "the second product does not fit. W_2 is (d_ff, d_model) and stands on the right as it "
+            "is; neither its transpose nor W_1 belongs there.",
+            lambda x, W_1, b_1, W_2, b_2: (x @ W_1 + b_1).relu() @ W_2.T,
         ),
         Misconception(
             "this is the inner layer, of width d_ff; W_2 and b_2 still have to bring it back to "
@@ -316,9 +480,23 @@ def _block_case(n_tokens: int, d_model: int, d_ff: int) -> tuple:
     )
 
 
-def _pre_norm(x: Tensor, attend: Branch, forward: Branch, norm_1: Branch, norm_2: Branch) -> Tensor:
-    x = x + attend(norm_1(x))
-    return x + forward(norm_2(x))
+def _drawn_norm(draw: Draw, d_model: int) -> Branch:
+    gain, shift = draw.tensor(d_model), draw.tensor(d_model)
+    return lambda x: F.layer_norm(x, (d_model,), gain, shift)
+
+
+def _drawn_block(draw: Draw) -> tuple:
+    d_model = draw.randint(2, 7)
+    branches = _drawn_branch(draw, d_model), _drawn_branch(draw, d_model)
+    norms = _drawn_norm(draw, d_model), _drawn_norm(draw, d_model)
+    return _drawn_tokens(draw, d_model), *branches, *norms
+
+
+def _pre_norm(
+    x: Tensor, attention: Branch, feed_forward: Branch, norm_1: Branch, norm_2: Branch
+) -> Tensor:
+    x = x + attention(norm_1(x))
+    return x + feed_forward(norm_2(x))
 
 
 def _post_norm(
@@ -339,7 +517,7 @@ def _normed_residual(
 pre_norm_block = Exercise(
     name="pre_norm_block",
     reference=_pre_norm,
-    cases=(_block_case(5, 6, 12), _block_case(3, 4, 10)),
+    cases=(_block_case(5, 6, 12), _block_case(3, 4, 10), *drawn(8, _drawn_block)),
     misconceptions=(
         Misconception(
             "this is the post-LN block: the norms come after the sums. In pre-LN each norm stands "
@@ -350,6 +528,28 @@ pre_norm_block = Exercise(
             "x was overwritten by its own norm, so the normalised x is what the branch is added "
             "to. Only the branch should see the norm: x + attention(norm_1(x)).",
             _normed_residual,
+        ),
+        Misconception(
+            "in the attention's half x was overwritten by its norm, so the normalised x is what "
+            "the attention's result is added to. Only the branch should see the norm: "
+            "x + attention(norm_1(x)).",
+            lambda x, att, ff, n_1, n_2: _pre_norm(n_1(x), att, ff, lambda h: h, n_2),
+        ),
+        Misconception(
+            "in the feed-forward network's half x was overwritten by its norm, so the normalised x "
+            "is what the network's result is added to. Only the branch should see the norm: "
+            "x + feed_forward(norm_2(x)).",
+            lambda x, att, ff, n_1, n_2: _residual_stack(n_2(x + att(n_1(x))), [ff]),
+        ),
+        Misconception(
+            "the attention's half is pre-LN, but the other one post-LN: norm_2 stands behind the "
+            "sum. It belongs before the feed-forward network.",
+            lambda x, att, ff, n_1, n_2: n_2(_pre_norm(x, att, ff, n_1, lambda h: h)),
+        ),
+        Misconception(
+            "the attention's half is post-LN: norm_1 stands behind the sum. It belongs before the "
+            "attention.",
+            lambda x, att, ff, n_1, n_2: _residual_stack(n_1(x + att(x)), [lambda h: ff(n_2(h))]),
         ),
         Misconception(
             "no residual connection is left: each branch replaces x. Add x to both.",
@@ -384,6 +584,18 @@ pre_norm_block = Exercise(
             lambda x, att, ff, n_1, n_2: _pre_norm(x, att, ff, n_1, n_1),
         ),
         Misconception(
+            "norm_2 is used twice; each branch has a norm of its own.",
+            lambda x, att, ff, n_1, n_2: _pre_norm(x, att, ff, n_2, n_2),
+        ),
+        Misconception(
+            "the attention is used twice; the second half belongs to the feed-forward network.",
+            lambda x, att, ff, n_1, n_2: _pre_norm(x, att, att, n_1, n_2),
+        ),
+        Misconception(
+            "the feed-forward network is used twice; the first half belongs to the attention.",
+            lambda x, att, ff, n_1, n_2: _pre_norm(x, ff, ff, n_1, n_2),
+        ),
+        Misconception(
             "neither branch is normalised: the norms are never called.",
             lambda x, att, ff, n_1, n_2: _residual_stack(x, [att, ff]),
         ),
@@ -412,6 +624,37 @@ pre_norm_block = Exercise(
             lambda x, att, ff, n_1, n_2: n_2(_pre_norm(x, att, ff, n_1, n_2)),
         ),
         Misconception(
+            "the attention is missing: its half of the block is never run.",
+            lambda x, att, ff, n_1, n_2: x + ff(n_2(x)),
+        ),
+        Misconception(
+            "the branches have changed places, but not the norms: the attention comes first, with "
+            "norm_1, and then the feed-forward network, with norm_2.",
+            lambda x, att, ff, n_1, n_2: _pre_norm(x, ff, att, n_1, n_2),
+        ),
+        Misconception(
+            "what the branches return is subtracted; a residual connection adds.",
+            lambda x, att, ff, n_1, n_2: _subtracted(
+                x, [lambda h: att(n_1(h)), lambda h: ff(n_2(h))]
+            ),
+        ),
+        Misconception(
+            "the attention's result is subtracted; a residual connection adds.",
+            lambda x, att, ff, n_1, n_2: _pre_norm(x, lambda h: -att(h), ff, n_1, n_2),
+        ),
+        Misconception(
+            "the feed-forward network's result is subtracted; a residual connection adds.",
+            lambda x, att, ff, n_1, n_2: _pre_norm(x, att, lambda h: -ff(h), n_1, n_2),
+        ),
+        Misconception(
+            "the attention is never called: what is added to x is norm_1(x) itself.",
+            lambda x, att, ff, n_1, n_2: _pre_norm(x, lambda h: h, ff, n_1, n_2),
+        ),
+        Misconception(
+            "the feed-forward network is never called: what is added to x is norm_2(x) itself.",
+            lambda x, att, ff, n_1, n_2: _pre_norm(x, att, lambda h: h, n_1, n_2),
+        ),
+        Misconception(
             "the block ends after the attention; the feed-forward network is missing.",
             lambda x, att, ff, n_1, n_2: x + att(n_1(x)),
         ),
@@ -420,14 +663,50 @@ pre_norm_block = Exercise(
 )
 
 
-def _count(d: int, d_ff: int) -> int:
-    return 4 * d * d + 2 * d * d_ff + 4 * d + d_ff + d + 4 * d
+def _count(d_model: int, d_ff: int) -> int:
+    attention = 4 * (d_model * d_model + d_model)
+    feed_forward = 2 * d_model * d_ff + d_ff + d_model
+    return attention + feed_forward + 4 * d_model
 
 
-count_parameters = Exercise(
+def _widths(draw: Draw) -> tuple[int, int]:
+    d_model, d_ff = draw.sizes(2, range(2, 40))
+    return d_model, d_ff
+
+
+class _Formula(Exercise):
+    """A formula in two widths. Of a wrong one it can be said which of its terms are wrong."""
+
+    def _seen(self, pairs: list) -> str | None:
+        if len(pairs) == len(self.cases) and not any(yours.array.ndim for yours, _ in pairs):
+            off = np.array([float(yours.array - right.array) for yours, right in pairs])
+            terms = np.array([[d * d, d * d_ff, d_ff * d_ff, d, d_ff, 1] for d, d_ff in self.cases])
+            counts = np.linalg.lstsq(terms, off, rcond=None)[0].round().astype(int)
+            if counts.any() and np.allclose(terms @ counts, off):
+                return _terms_in_words(counts.tolist())
+        return super()._seen(pairs)
+
+
+def _terms_in_words(counts: list[int]) -> str:
+    names = (
+        " · d_model · d_model",
+        " · d_model · d_ff",
+        " · d_ff · d_ff",
+        " · d_model",
+        " · d_ff",
+        "",
+    )
+    terms = list(zip(counts, names, strict=True))
+    many = " and ".join(f"{count}{name}" for count, name in terms if count > 0)
+    few = " and ".join(f"{-count}{name}" for count, name in terms if count < 0)
+    said = [f"{many} too many" if many else "", f"{few} too few" if few else ""]
+    return f"whatever the widths, it counts {', and '.join(filter(None, said))}."
+
+
+count_parameters = _Formula(
     name="count_parameters",
     reference=_count,
-    cases=((8, 32), (6, 10), (64, 100)),
+    cases=((8, 32), (6, 10), (64, 100), (1, 1), (5, 3), *drawn(6, _widths)),
     misconceptions=(
         Misconception(
             "that is right only when d_ff is 4 · d_model; use d_ff as it is given.",

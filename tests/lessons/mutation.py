@@ -23,7 +23,7 @@ from attnviz.lessons.exercise import Exercise  # noqa: E402
 
 FOLDER = Path(__file__).parent / "right"
 JUDGED_ON = 40  # inputs, which are not the check's own
-SECONDS = 0.5  # for one input
+SECONDS = 1.0  # for one input
 DIFFERENCE = ("the numbers differ", "it returned", "for ")  # says no more than where it is wrong
 
 

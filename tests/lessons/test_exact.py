@@ -67,8 +67,8 @@ def test_not_implemented_is_a_stub():
         (lambda t: {}["b"], "it raises."),
         (lambda t: 1 / 0, "it raised ZeroDivisionError: division by zero"),
         (lambda t: None, "it returned nothing"),
-        (lambda t: {}, "for 'a b' it returned {} where {'a': 0, 'b': 1} is right."),
-        (lambda t: {"a": 0, "b": 1}, "for 'c' it returned {'a': 0, 'b': 1} where {'c': 0} is"),
+        (lambda t: {}, "it is empty. For 'a b' it returned {} where {'a': 0, 'b': 1} is right."),
+        (lambda t: {"a": 0, "b": 1}, "For 'c' it returned {'a': 0, 'b': 1} where {'c': 0} is"),
         (lambda t: "x" * 1000, "xxx… where"),
     ],
 )

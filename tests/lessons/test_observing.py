@@ -7,7 +7,8 @@ import torch
 from attnviz.lessons.drawing import drawn
 from attnviz.lessons.exact import ExactExercise
 from attnviz.lessons.exercise import Exercise
-from attnviz.lessons.observing import seen_in_lists, seen_in_numbers
+from attnviz.lessons.observing import how_large, seen_in_numbers
+from attnviz.lessons.observing_lists import seen_in_lists
 
 SHAPES = [(2, 3, 4, 5), (1, 2, 3, 3), (4, 3, 5, 2), (3, 1, 2, 6)]
 
@@ -110,7 +111,11 @@ def test_of_single_numbers_it_takes_three_to_tell():
         (lambda r: (r[0], *r[:2], *r[1:]), "some come twice in a row."),
         (lambda r: tuple(x + 1 for x in r), "every number is one too large."),
         (lambda r: tuple(x - 1 for x in r), "every number is one too small."),
-        (lambda r: tuple(x + i for i, x in enumerate(r)), None),
+        (lambda r: (*r[:-1], 9, 9), None),
+        (lambda r: (*r[:-1], 0), "only the last one is wrong."),
+        (lambda r: (0, *r[1:]), "only the first one is wrong."),
+        (lambda r: (r[0], 0, *r[2:]), "only one of them is wrong."),
+        (lambda r: tuple(x + i for i, x in enumerate(r)), "only the first one is right."),
         (lambda r: list(r), None),
     ],
 )
@@ -118,6 +123,59 @@ def test_what_is_so_of_all_lists_is_said(spoilt, says):
     right = [(3, 5, 4, 8), (7, 2, 9)]
     found = seen_in_lists([(spoilt(r), r) for r in right])
     assert found == says
+
+
+def test_of_lists_of_tuples_the_wrong_place_of_each_is_named():
+    right = [((1, 2, "a"), (3, 4, "b")), ((5, 6, "c"),)]
+    yours = [tuple((a, b + 1, c) for a, b, c in one) for one in right]
+    assert (
+        seen_in_lists(list(zip(yours, right, strict=True)))
+        == "of each item only number 2 is wrong."
+    )
+    yours[1] = ((9, 9, "c"),)
+    assert seen_in_lists(list(zip(yours, right, strict=True))) is None
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "says"),
+    [
+        (lambda r: {}, "it is empty."),
+        (lambda r: {key: n + 1 for key, n in r.items()}, "its keys are right"),
+        (lambda r: {key: n for key, n in r.items() if key != "a"}, "some keys are missing"),
+        (lambda r: r | {"z": 1}, "some keys do not belong"),
+        (lambda r: {key + key: n for key, n in r.items()}, "none of its keys"),
+    ],
+)
+def test_so_is_what_is_so_of_all_counts(spoilt, says):
+    right = [{"a": 1, "b": 2}, {"a": 3, "c": 1, "d": 1}]
+    assert seen_in_lists([(spoilt(r), r) for r in right]).startswith(says)
+
+
+def test_wrong_where_the_result_is_long():
+    twice = ExactExercise("twice", lambda x: [*x, *x], (([1],), ([1, 2, 3],)), (), "Twice.")
+    reason = twice(lambda x: [*x, *(x if len(x) < 2 else [0, x[1], 0])]).reason
+    assert reason.startswith("it is right where the result has at most 2, and wrong where")
+
+
+def test_what_is_too_long_is_said_where_nothing_better_is_seen():
+    doubled = ExactExercise("doubled", lambda x: [*x, *x], (([1, 2],), ([3],)), (), "Twice.")
+    assert "it is too long wherever it is wrong. For" in doubled(lambda x: 3 * [0, *x]).reason
+    assert "too short" in doubled(lambda x: [x[0] + 1]).reason
+    assert "it goes on too long: its beginning is right." in doubled(lambda x: 3 * [*x]).reason
+    shortened = ExactExercise("half", lambda x: x[:4], (([1, 2, 3, 4, 5],),), (), "Cut.")
+    assert "it ends too early." in shortened(lambda x: x[:2]).reason
+
+
+def test_single_numbers_that_are_too_large():
+    right = [np.array(x) for x in (1.0, 2.0, 5.0)]
+    assert "too large" in how_large([(r + r**2, r) for r in right])
+    assert "too small" in how_large([(r - r**2 - 1, r) for r in right])
+    assert how_large([(r + (-1) ** i, r) for i, r in enumerate(right)]) is None
+
+
+def test_results_that_differ_in_kind_alone_are_no_multiples():
+    right = [r > 0 for r in results()]
+    assert seen_in_numbers([(r.astype(float), r) for r in right]) is None
 
 
 def scale(x, by, mask):

@@ -4,7 +4,6 @@ import itertools
 import re
 
 import torch
-import torch.nn.functional as F
 
 
 def mean_pool(hidden, mask):
@@ -45,6 +44,11 @@ def without_middle(head, behind):
         return [one for i, one in enumerate(ids) if not begin <= i < end]
 
     return bug
+
+
+def parts(tail):
+    """A bug in what follows behind the head of a long text."""
+    return lambda ids, n: ids if len(ids) <= n else [*itertools.islice(ids, n // 4), *tail(ids, n)]
 
 
 def twice(ids, length):
@@ -155,6 +159,17 @@ def forgot_last(tags):
     return spans
 
 
+def with_o(tags):
+    spans, i = [], 0
+    while i < len(tags):
+        end = i + 1
+        while end < len(tags) and tags[i] != "O" and tags[end] == f"I-{tags[i][2:]}":
+            end += 1
+        spans.append((tags[i][2:], i, end))
+        i = end
+    return spans
+
+
 def best_span(start, end, longest):
     n = len(start)
     pairs = [(i, j) for i in range(n) for j in range(i, min(n, i + longest))]
@@ -200,7 +215,7 @@ PLANTED = [
     ("mean_pool", lambda x, m: (x * m[:, :, None]).mean(-2), "still counted"),
     (
         "mean_pool",
-        lambda x, m: weighed(x, F.normalize((~m).double(), p=1, dim=1)),
+        lambda x, m: torch.stack([s[~r].mean(0) for s, r in zip(x, m, strict=True)]),
         "the wrong way round",
     ),
     ("mean_pool", lambda x, m: weighed(x, m) / m.sum(1).float().mean(), "mean length of the batch"),
@@ -232,6 +247,20 @@ PLANTED = [
         "head_and_tail",
         without_middle(lambda n: n // 4 + 1, lambda n: n - n // 4),
         "one id too many",
+    ),
+    ("head_and_tail", without_middle(lambda n: n // 4, lambda n: 0), "the tail is missing"),
+    ("head_and_tail", without_middle(lambda n: 0, lambda n: n - n // 4), "the head is missing"),
+    ("head_and_tail", parts(lambda ids, n: ids[-n:]), "the head comes on top"),
+    ("head_and_tail", parts(lambda ids, n: ids), "the whole text follows"),
+    ("head_and_tail", lambda ids, n: [*ids], "nothing is cut"),
+    (
+        "head_and_tail",
+        lambda ids, n: (
+            [one for i, one in enumerate(head_and_tail(ids, n)) if i != n // 4 - 1]
+            if len(ids) > n
+            else ids
+        ),
+        "one id too few",
     ),
     ("head_and_tail", lost_sep, "the last id is cut off"),
     ("align_labels", all_pieces, "every piece of a word has its label"),
@@ -291,6 +320,18 @@ PLANTED = [
         lambda tags: [(f"{tags[i][0]}-{kind}", i, j) for kind, i, j in spans_of(tags)],
         "still has its B- or I-",
     ),
+    (
+        "spans_of",
+        lambda tags: [(re.sub("^[BI-]+", "", kind), i, j) for kind, i, j in spans_of(tags)],
+        "lost letters",
+    ),
+    ("spans_of", with_o, "words with O become names"),
+    ("spans_of", lambda tags: [(s[0], *s[:0:-1]) for s in spans_of(tags)], "have changed places"),
+    ("spans_of", lambda tags: [(s[1], s[0], s[2]) for s in spans_of(tags)], "in the middle"),
+    ("spans_of", lambda tags: [(*s[1:], s[0]) for s in spans_of(tags)], "type stands at the end"),
+    ("spans_of", lambda tags: [(s[0], s[1], s[1] + 1) for s in spans_of(tags)], "its first word"),
+    ("spans_of", lambda tags: [(*s[:2], s[2] + 1) for s in spans_of(tags)], "one too far"),
+    ("spans_of", lambda tags: spans_of(tags)[:-1], "the last one is missing"),
     (
         "best_span",
         lambda start, end, longest: torch.stack([start, end]).max(1).indices,

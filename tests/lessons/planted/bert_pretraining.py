@@ -37,6 +37,23 @@ def masking_the_rest(ids, drawn, fate, other):
     return torch.stack([hidden, ids.masked_fill(~chosen, -100)])
 
 
+def special_alone(ids, drawn, fate, other):
+    hidden, labels = ids.clone(), torch.full_like(ids, -100)
+    for place in np.ndindex(*ids.shape):
+        if ids[place] < 5 and drawn[place] < 0.15:
+            labels[place] = ids[place]
+            if fate[place] < 0.9:
+                hidden[place] = 4 if fate[place] < 0.8 else other[place]
+    return torch.stack([hidden, labels])
+
+
+def overwritten(ids, drawn, fate, other):
+    chosen = (drawn < 0.15) & (ids > 4)
+    hidden = torch.where(chosen & (fate < 0.8), 4, ids)
+    hidden = torch.where(chosen & (fate >= 0.8) & (fate < 0.9), other, ids)
+    return torch.stack([hidden, torch.where(chosen, ids, -100)])
+
+
 def masking_everywhere(ids, drawn, fate, other):
     hidden = torch.where(fate < 0.8, torch.tensor(4), torch.where(fate < 0.9, other, ids))
     hidden = torch.where(ids < 5, ids, hidden)
@@ -82,6 +99,12 @@ def over_places(logits, labels):
     return -log_p[asked].gather(1, labels[asked][:, None]).mean()
 
 
+def over_questions(logits, labels):
+    asked = labels >= 0
+    p = logits[asked].exp() / logits[asked].exp().sum(0)
+    return -sum(p[i, label].log() for i, label in enumerate(labels[asked])) / asked.sum()
+
+
 def viewed(logits, labels):
     batch, n, size = logits.shape
     return F.cross_entropy(logits.contiguous().view(batch, size, n), labels)
@@ -90,6 +113,10 @@ def viewed(logits, labels):
 def entropy(counts):
     shares = [count / sum(counts.tolist()) for count in counts.tolist()]
     return torch.tensor(-sum(p * math.log(p) for p in shares if p))
+
+
+def p_log_p(p):
+    return -sum(one * math.log(one) for one in p.tolist())
 
 
 def sentence_pair(a, b, length):
@@ -133,6 +160,17 @@ def no_types(row, n_a, n_b):
     return row
 
 
+def types_of_all(row, n_a, n_b):
+    row[1, : n_a + n_b + 3] = 1
+    return row
+
+
+def types_swapped(row, n_a, n_b):
+    row[1] = 0
+    row[1, : n_a + 2] = 1
+    return row
+
+
 def types_from_one(row, n_a, n_b):
     row[1] += 1
     return row
@@ -170,25 +208,13 @@ def forgot_eval(model, ids, labels):
 
 
 def accuracy_of_rows(model, ids, labels):
-    return sum(
-        masked_accuracy(Fixed(model, ids, i), ids[i : i + 1], labels[i : i + 1])
-        for i in range(len(ids))
-    ) / len(ids)
+    rows = [masked_accuracy(model, x[None], y[None]) for x, y in zip(ids, labels, strict=True)]
+    return sum(rows) / len(rows)
 
 
-class Fixed:
-    """A model asked about one row: the one in the checks answers for all rows at once."""
-
-    def __init__(self, model, ids, row):
-        self.model, self.ids, self.row = model, ids, row
-
-    def train(self, mode):
-        self.model.train(mode)
-
-    def __call__(self, ids):
-        output = self.model(self.ids)
-        output.logits = output.logits[self.row : self.row + 1]
-        return output
+def lowest(model, ids, labels):
+    said = model.eval()(ids).logits[labels >= 0].min(-1).indices
+    return (said == labels[labels >= 0]).double().mean()
 
 
 def shifted_accuracy(model, ids, labels):
@@ -207,6 +233,22 @@ SOLUTIONS = {
 # The same mistakes as in the catalogue, written another way: (exercise, bug, word of the diagnosis)
 PLANTED = [
     ("mask_tokens", lambda *a: masking(*a, least=0), "special pieces are hidden"),
+    ("mask_tokens", lambda *a: masking(*a, least=4), "[MASK] itself is chosen"),
+    ("mask_tokens", lambda *a: masking(*a, least=6), "id 5 is never chosen"),
+    ("mask_tokens", special_alone, "only special pieces are chosen"),
+    ("mask_tokens", overwritten, "what was hidden is lost"),
+    (
+        "mask_tokens",
+        relabelled(lambda ids, hidden, labels: labels.masked_fill(hidden != 4, -100)),
+        "only places with [MASK] have a label",
+    ),
+    ("mask_tokens", lambda *a: masking(*a, share=99), "does not depend on drawn"),
+    ("mask_tokens", lambda *a: mask_tokens(*a).flip(0), "opposite order along dimension -3"),
+    (
+        "mask_tokens",
+        relabelled(lambda ids, hidden, labels: labels - (labels == -100).long()),
+        "only the last along dimension -3",
+    ),
     ("mask_tokens", lambda *a: masking(*a, first=1.0, second=1.0), "become [MASK]"),
     ("mask_tokens", lambda *a: masking(*a, second=0.8), "no piece is exchanged"),
     ("mask_tokens", lambda *a: masking(*a, second=1.0), "not behind [MASK] is exchanged"),
@@ -248,9 +290,20 @@ PLANTED = [
     ("masked_loss", lambda x, y: masked_loss(F.softmax(x, 2), y), "has one of its own"),
     (
         "masked_loss",
-        lambda x, y: masked_loss([row[:-1] for row in x], [row[1:] for row in y]),
+        lambda x, y: F.cross_entropy(x[:, :-1].mT, y[:, 1:]),
         "moved by one place",
     ),
+    ("masked_loss", lambda x, y: F.cross_entropy(x, y, ignore_index=-100), "in dimension 1"),
+    ("masked_loss", lambda x, y: F.nll_loss(x.mT.softmax(1), y), "the logarithm is missing"),
+    (
+        "masked_loss",
+        lambda x, y: -x[y >= 0].gather(1, y[y >= 0][:, None]).mean(),
+        "there is no softmax",
+    ),
+    ("masked_loss", lambda x, y: F.cross_entropy(x[y > 0], y[y > 0]), "for piece 0 are left out"),
+    ("masked_loss", lambda x, y: masked_loss(x, y) / (y >= 0).sum(), "divided once more"),
+    ("masked_loss", lambda x, y: (y >= 0).sum() / each_place(x, y).sum(), "division is the wrong"),
+    ("masked_loss", over_questions, "runs over the questions"),
     ("masked_loss", row_by_row, "each row counts the same"),
     ("masked_loss", lambda x, y: each_place(x, y).sum(), "the sum over the questions"),
     ("masked_loss", viewed, "with a reshape"),
@@ -281,6 +334,33 @@ PLANTED = [
         "unigram_entropy",
         lambda counts: sum(c * math.log(sum(counts) / c) for c in counts.tolist() if c),
         "the whole text together",
+    ),
+    ("unigram_entropy", lambda c: -(c[c > 0] * c[c > 0].log()).sum(), "counts are taken as"),
+    ("unigram_entropy", lambda c: p_log_p(c.sum() / c[c > 0]), "upside down: a"),
+    ("unigram_entropy", lambda c: p_log_p(sum(c) / c), "upside down, and infinite"),
+    ("unigram_entropy", lambda c: p_log_p(c[c != 0] * sum(c)), "multiplied by their sum"),
+    ("unigram_entropy", lambda c: torch.special.entr(c / c.sum()).mean(), "over the pieces. The"),
+    (
+        "unigram_entropy",
+        lambda c: torch.special.entr(c[c > 0] / c.sum()).mean(),
+        "over the pieces that occur. The",
+    ),
+    ("unigram_entropy", lambda c: -sum((n / sum(c)) ** 2 for n in c), "adds up p · p"),
+    ("unigram_entropy", lambda c: p_log_p(c[c >= 2] / sum(c)), "occur once are left out"),
+    (
+        "unigram_entropy",
+        lambda c: -sum(n / sum(c) * math.exp(n / sum(c)) for n in c),
+        "e to the power of p where",
+    ),
+    (
+        "unigram_entropy",
+        lambda c: -1 - (c[c > 0] / c.sum()).log().sum(),
+        "added to log p",
+    ),
+    (
+        "unigram_entropy",
+        lambda c: -sum(n / c.sum() / (n / c.sum()).log() for n in c if n),
+        "divided by log p",
     ),
     ("unigram_entropy", lambda counts: math.e ** entropy(counts), "perplexity"),
     (
@@ -319,6 +399,8 @@ PLANTED = [
     ("sentence_pair", changed(first_sep_is_b), "the first [SEP] has type 1"),
     ("sentence_pair", changed(padding_is_b), "padding has type 1"),
     ("sentence_pair", changed(no_types), "all types are 0"),
+    ("sentence_pair", changed(types_of_all), "all real pieces have type 1"),
+    ("sentence_pair", changed(types_swapped), "types have changed places"),
     ("sentence_pair", changed(types_from_one), "types are 1 and 2"),
     ("sentence_pair", changed(mask_inverted), "the mask is the wrong way"),
     ("sentence_pair", changed(mask_of_ones), "look at padding"),
@@ -344,6 +426,7 @@ PLANTED = [
         lambda model, ids, labels: masked_accuracy(model, ids, ids),
         "repeats the piece",
     ),
+    ("masked_accuracy", lowest, "the lowest score"),
     ("masked_accuracy", accuracy_of_rows, "each row counts the same"),
     ("masked_accuracy", shifted_accuracy, "moved by one place"),
     (

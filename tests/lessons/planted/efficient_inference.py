@@ -36,6 +36,32 @@ def fused(order, value_order=None, may_see=lambda token, place, past: place <= p
     return bug
 
 
+def masked(weigh):
+    """A bug in what becomes of the scores, given which of them may be seen."""
+
+    def bug(query, key, value, past_key, past_value):
+        keys, values = torch.cat([past_key, key], 2), torch.cat([past_value, value], 2)
+        scores = torch.einsum("bhqd,bhkd->bhqk", query, keys) / math.sqrt(query.shape[3])
+        token, place = torch.arange(query.size(2))[:, None], torch.arange(keys.size(2))
+        return weigh(scores, place <= past_key.size(2) + token) @ values
+
+    return bug
+
+
+def shared_out(scores, may_see):
+    exponentials = torch.where(may_see, 2 ** (scores * math.log2(math.e)), 0)
+    return torch.einsum("bhqk,bhq->bhqk", exponentials, 1 / exponentials.sum(3))
+
+
+def keys_turned(query, key, value, past_key, past_value):
+    new, past = key.size(2), past_key.size(2)
+    order = [*range(past, past + new), *range(past)]
+    keys = torch.cat([past_key, key], 2)[:, :, order]
+    seen = torch.ones(new, past + new).tril(past).bool()
+    values = torch.cat([past_value, value], 2)
+    return F.scaled_dot_product_attention(query, keys, values, seen)
+
+
 def from_the_corner(query, key, value, past_key, past_value):
     everything = torch.cat([past_key, key], 2), torch.cat([past_value, value], 2)
     return F.scaled_dot_product_attention(query, *everything, is_causal=True)
@@ -44,11 +70,6 @@ def from_the_corner(query, key, value, past_key, past_value):
 def exponentials(query, key, past_key):
     scores = torch.einsum("bhqd,bhkd->bhqk", query, torch.cat([past_key, key], -2))
     return (scores / math.sqrt(query.shape[3])).exp().tril(past_key.shape[2])
-
-
-def over_queries(query, key, value, past_key, past_value):
-    weights = F.normalize(exponentials(query, key, past_key), p=1, dim=2)
-    return weights @ torch.cat([past_value, value], -2)
 
 
 def forgotten_values(query, key, value, past_key, past_value):
@@ -85,7 +106,34 @@ def picked(choose):
 
 
 def dropped(p, top_p):
+    order, together, tokens = sorted(range(len(p)), key=lambda i: -p[i]), 0.0, []
+    for i in order:
+        together += float(p[i])
+        if together > top_p:
+            break
+        tokens.append(i)
+    kept = only(p, tokens)
+    return kept.div(kept.sum())
+
+
+def from_the_last(p, top_p):
+    """All that are at least as likely as the last one kept."""
+    least = min(float(p[i]) for i in chosen(p, top_p))
+    kept = torch.where(p < least, 0, p)
+    return kept.div(kept.sum())
+
+
+def reaching_left_out(p, top_p):
     kept = only(p, chosen(p, top_p, -1))
+    return kept.div(kept.sum())
+
+
+def just_so(p, top_p):
+    """Goes on where the sum is just top_p."""
+    tokens = chosen(p, top_p)
+    if float(p[tokens].sum()) == top_p:
+        tokens = chosen(p, top_p, min(1, len(p) - len(tokens)))
+    kept = only(p, tokens)
     return kept.div(kept.sum())
 
 
@@ -132,6 +180,18 @@ def stepping(length, overlap):
     return length - overlap
 
 
+def ranged(step):
+    """A bug in the step, which may be zero or less."""
+
+    def bug(n, length, overlap):
+        if n < length + 1:
+            return [[0, n]]
+        starts = [*range(0, n - length, step(length, overlap)), n - length]
+        return [[start, start + length] for start in starts]
+
+    return bug
+
+
 def unmoved(n, length, overlap):
     """The windows in their places, none moved back, up to the first that reaches the end."""
     step = length - overlap
@@ -169,6 +229,20 @@ def to_int8(x, steps=127, largest=lambda row: max(map(abs, row)), whole=round):
     for row in x.tolist():
         scale = largest(row) / steps or 1.0
         rows.append([scale * max(-127, min(127, whole(a / scale))) for a in row])
+    return torch.tensor(rows)
+
+
+def rowwise(
+    x,
+    scale=lambda row, top: top / 127,
+    there=lambda a, scale: a / scale,
+    back=lambda n, scale: n * scale,
+):
+    """Row by row, with nothing that keeps the numbers small; zeros stay."""
+    rows = []
+    for row in x.tolist():
+        size = scale(row, max(map(abs, row)))
+        rows.append([back(round(there(a, size)), size) if size else a for a in row])
     return torch.tensor(rows)
 
 
@@ -225,8 +299,20 @@ def beside_real_ones(batches, batch_size):
 
 
 def only_full(batches, batch_size):
-    every = np.stack([batch for batch in batches if len(batch) == batch_size])
-    return 1 - every.mean() / every.max(1).mean()
+    full = [batch.tolist() for batch in batches if len(batch) == batch_size]
+    return sum(max(b) - n for b in full for n in b) / sum(max(b) for b in full for _ in b)
+
+
+def tokens(lengths, batch_size, by_length, size=lambda row: row.numel()):
+    """How many tokens there are in all, padding included, and how many are real."""
+    ones = [torch.ones(n) for n in (sorted(lengths) if by_length else lengths)]
+    starts = range(0, len(ones), batch_size)
+    padded = [pad_sequence(ones[i : i + batch_size], batch_first=True) for i in starts]
+    return sum(map(size, padded)), sum(lengths)
+
+
+def of_tokens(answer, **how):
+    return lambda *arguments: answer(*tokens(*arguments, **how))
 
 
 def filled_up(batches, batch_size):
@@ -257,8 +343,68 @@ PLANTED = [
     ("attend_with_cache", from_the_corner, "the upper left corner"),
     ("attend_with_cache", fused(-1), "stand in front of the past"),
     ("attend_with_cache", fused(1, -1), "in different orders"),
+    ("attend_with_cache", keys_turned, "of the keys the new ones come first"),
+    (
+        "attend_with_cache",
+        lambda q, k, v, old_k, old_v: attend_with_cache(q, v, k, old_v, old_k),
+        "keys and values have changed places",
+    ),
+    (
+        "attend_with_cache",
+        lambda q, *rest: fused(1, may_see=lambda i, j, past: j <= i + q.size(2))(q, *rest),
+        "moved by the number of new tokens",
+    ),
+    (
+        "attend_with_cache",
+        lambda q, *rest: fused(1, scale=q.size(3) ** 0.5)(q, *rest),
+        "multiplied by √d_k",
+    ),
+    (
+        "attend_with_cache",
+        masked(lambda scores, may_see: F.softmax(torch.where(may_see, scores, torch.inf), 3)),
+        "the largest score there is",
+    ),
     ("attend_with_cache", fused(1, scale=1.0), "not divided by √d_k"),
-    ("attend_with_cache", over_queries, "runs over the queries"),
+    (
+        "attend_with_cache",
+        lambda q, k, *rest: attend_with_cache(q / math.sqrt(q.shape[3]), k, *rest),
+        "divided by d_k itself",
+    ),
+    (
+        "attend_with_cache",
+        masked(lambda scores, may_see: F.softmax(scores * may_see, 3)),
+        "the hidden scores become zero",
+    ),
+    (
+        "attend_with_cache",
+        masked(lambda scores, may_see: F.softmax(scores, 3) * may_see),
+        "the mask comes behind the softmax",
+    ),
+    (
+        "attend_with_cache",
+        masked(lambda scores, may_see: F.softmax(torch.where(may_see, scores, -100), 3)),
+        "only the last along dimension -2 is right",
+    ),
+    (
+        "attend_with_cache",
+        masked(lambda scores, may_see: F.softmax(torch.where(may_see, -torch.inf, scores), 3)),
+        "the mask is the wrong way round",
+    ),
+    (
+        "attend_with_cache",
+        fused(1, may_see=lambda token, place, past: place >= past + token),
+        "sees itself and what comes behind",
+    ),
+    (
+        "attend_with_cache",
+        masked(shared_out),
+        "exponential of a large score",
+    ),
+    (
+        "attend_with_cache",
+        masked(lambda scores, may_see: F.softmax(torch.where(may_see, scores, -torch.inf), 2)),
+        "runs over the queries",
+    ),
     (
         "attend_with_cache",
         lambda *arguments: attend_with_cache(*arguments, itself=False),
@@ -272,6 +418,7 @@ PLANTED = [
     ("attend_with_cache", forgotten_values, "its values are not"),
     ("attend_with_cache", small_mask, "a column for each new token alone"),
     ("keep_top_p", dropped, "that crosses the line is left out"),
+    ("keep_top_p", reaching_left_out, "with which the sum reaches top_p is left out"),
     ("keep_top_p", lambda p, top_p: only(p, chosen(p, top_p)), "does not sum to one"),
     ("keep_top_p", alone, "compared with top_p by itself"),
     ("keep_top_p", in_order, "still in order"),
@@ -292,12 +439,45 @@ PLANTED = [
         picked(lambda p, top_p: p.topk(math.floor(top_p * p.numel() + 0.5)).indices.tolist()),
         "a share of the vocabulary",
     ),
+    ("keep_top_p", just_so, "where the sum reaches top_p just so"),
+    ("keep_top_p", from_the_last, "as likely as the last one kept"),
+    (
+        "keep_top_p",
+        lambda p, top_p: F.softmax(only(p, chosen(p, top_p)), -1),
+        "the softmax of probabilities",
+    ),
     ("windows", walking(lambda length, overlap: length), "stand side by side"),
-    ("windows", walking(lambda length, overlap: overlap), "every overlap tokens"),
+    ("windows", ranged(lambda length, overlap: overlap), "every overlap tokens"),
     (
         "windows",
-        walking(lambda length, overlap: length - overlap - overlap),
+        ranged(lambda length, overlap: length - overlap - overlap),
         "twice as many tokens",
+    ),
+    (
+        "windows",
+        ranged(lambda length, overlap: length - (overlap or 1)),
+        "there are too many windows",
+    ),
+    ("windows", lambda *sizes: [(b, a) for a, b in windows(*sizes)], "have changed places"),
+    (
+        "windows",
+        lambda n, length, overlap: [*windows(n, length, overlap)[:-1], (0, n)],
+        "only the last window is wrong",
+    ),
+    (
+        "windows",
+        lambda *sizes: [(a, b + 1) for a, b in windows(*sizes)],
+        "the starts are right",
+    ),
+    (
+        "windows",
+        lambda *sizes: [(a + 1, b) for a, b in windows(*sizes)],
+        "the ends are right",
+    ),
+    (
+        "windows",
+        lambda n, length, overlap: [(a, b) for a, b in windows(n, length, overlap) if a or n < 5],
+        "the first one is missing",
     ),
     ("windows", cut_off, "the last window is short"),
     ("windows", fitting, "only windows that fit whole"),
@@ -323,8 +503,27 @@ PLANTED = [
     ),
     ("to_int8", lambda x: to_int8(x.T).T, "a scale for each column"),
     ("to_int8", lambda x: to_int8(x, 128), "becomes 128"),
+    ("to_int8", lambda x: rowwise(x, lambda row, top: top / 128), "divided by 128"),
+    ("to_int8", lambda x: rowwise(x, lambda row, top: top / 126), "becomes 126"),
+    ("to_int8", lambda x: rowwise(x, back=lambda n, scale: n + scale), "the scale is added"),
+    ("to_int8", lambda x: rowwise(x, lambda row, top: top), "only -1, 0 and 1 are left"),
+    (
+        "to_int8",
+        lambda x: rowwise(x, back=lambda n, scale: n / scale),
+        "divided by the scale once more",
+    ),
+    ("to_int8", lambda x: rowwise(x, there=lambda a, scale: a), "x itself is rounded"),
+    (
+        "to_int8",
+        lambda x: rowwise(x, there=lambda a, scale: a * scale),
+        "multiplied by the scale before",
+    ),
+    ("to_int8", lambda x: rowwise(x, lambda row, top: max(row) / 127), "less than -127"),
     ("to_int8", lambda x: to_int8(x, 255), "becomes 255"),
     ("to_int8", lambda x: to_int8(x, whole=int), "the fractions are cut off"),
+    ("to_int8", lambda x: to_int8(x, whole=math.floor), "is rounded down"),
+    ("to_int8", lambda x: to_int8(x, whole=math.ceil), "is rounded up"),
+    ("to_int8", lambda x: to_int8(x, whole=float), "nothing is rounded"),
     ("to_int8", shifted, "from the least to the largest"),
     (
         "to_int8",
@@ -355,6 +554,13 @@ PLANTED = [
     ),
     (
         "padding_share",
+        lambda lengths, n, by_length: padding_share(
+            sorted(lengths, key=str) if by_length else lengths, n, False
+        ),
+        "where 0.",
+    ),
+    (
+        "padding_share",
         lambda *arguments: torch.ones(()) - padding_share(*arguments),
         "the share of the real tokens",
     ),
@@ -362,5 +568,24 @@ PLANTED = [
         "padding_share",
         counted(lambda batches, n: sum(map(padding_of, batches))),
         "the number of tokens that are padding",
+    ),
+    ("padding_share", of_tokens(lambda every, real: (every - real) * every), "never more than 1"),
+    ("padding_share", of_tokens(lambda every, real: 1 - every), "never less than 0"),
+    ("padding_share", of_tokens(lambda every, real: real / every - 1), "the sign is wrong"),
+    (
+        "padding_share",
+        of_tokens(
+            lambda every, real: 1 - real / every,
+            size=lambda batch: len(batch) * int(batch.sum(1).min()),
+        ),
+        "as long as its shortest text",
+    ),
+    ("padding_share", of_tokens(lambda every, real: 1 + real / every), "added to the padded ones"),
+    ("padding_share", of_tokens(lambda every, real: every / (every - real)), "upside down"),
+    ("padding_share", of_tokens(lambda every, real: 1 - every / real), "divided by the real ones"),
+    (
+        "padding_share",
+        of_tokens(lambda every, real: 1 - real / every, size=lambda batch: sum(batch.shape)),
+        "not plus it",
     ),
 ]

@@ -25,6 +25,11 @@ def best_target_only(weights, target):
     return torch.stack(rows, -1).mean(-1)
 
 
+def means_of_targets(weights, target):
+    rows = [weights[:, q][:, keys].mean(1) for q, keys in enumerate(target) if keys.any()]
+    return torch.stack(rows, 1).mean(1)
+
+
 def zeros_counted(weights, target):
     return torch.einsum("hqk,qk->h", weights, target.float()) / len(target)
 
@@ -69,6 +74,11 @@ def reduced(rows, columns):
     return bug
 
 
+def multiplied(weights, word_ids):
+    pieces = torch.tensor(word_ids[1:-1]).bincount()[:, None]
+    return word_weights(weights, word_ids) * pieces**2
+
+
 def picked(place):
     def bug(weights, word_ids):
         words = sorted({word for word in word_ids if word is not None})
@@ -102,6 +112,21 @@ def pearson(first, second):
 
 def orders(first, second):
     return pearson(*(scores.numpy().argsort() for scores in (first, second)))
+
+
+def ranked(values):
+    return np.array([int((values < value).sum()) for value in values])
+
+
+def half_off(first, second):
+    one, other = (ranked(scores) - len(scores) / 2 for scores in (first, second))
+    return (one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum())
+
+
+def by_squares(first, second):
+    n = len(first)
+    gaps = ranked(first) - ranked(second)
+    return 1 - 6 * float((gaps**2).sum()) / n / (n - 1)
 
 
 def uncentred(first, second):
@@ -194,10 +219,25 @@ SOLUTIONS = {
 PLANTED = [
     ("weight_on", zeros_counted, "counted, with a zero"),
     ("weight_on", cells_alike, "mean over all target cells"),
-    ("weight_on", lambda w, t: weight_on(w, t.transpose(0, 1)), "(key, query)"),
+    (
+        "weight_on",
+        lambda w, t: torch.where(t.transpose(0, 1), w, 0).sum(2)[:, t.sum(0) > 0].mean(1),
+        "(key, query)",
+    ),
     ("weight_on", mean_over_keys, "over the keys this takes the mean"),
     ("weight_on", summed_queries, "this is the sum over the queries"),
     ("weight_on", best_target_only, "only the one with the most weight"),
+    ("weight_on", means_of_targets, "the mean over its targets"),
+    (
+        "weight_on",
+        lambda w, t: torch.where(t, w, 0)[:, t.sum(1) == t.size(1)].sum(2).mean(1),
+        "of which every key is a target",
+    ),
+    (
+        "weight_on",
+        lambda w, t: torch.einsum("hqk,qk->q", w, t.float())[t.any(1)] / len(w),
+        "over the heads, so",
+    ),
     ("weight_on", lambda w, t: sum(weight_on(w, t)) / len(w), "one number for all heads"),
     ("weight_on", elsewhere, "everything but the targets"),
     ("word_weights", reduced(torch.mean, torch.mean), "the mean over the pieces on both sides"),
@@ -206,10 +246,41 @@ PLANTED = [
     ("word_weights", picked(0), "only the first piece"),
     ("word_weights", picked(-1), "only the last piece"),
     ("word_weights", with_specials, "counted as words"),
+    (
+        "word_weights",
+        lambda w, i: word_weights(w, [0, *i[1:-1], 0]),
+        "pieces of the first word",
+    ),
+    (
+        "word_weights",
+        lambda w, i: word_weights(w, [i[-2], *i[1:-1], i[-2]]),
+        "pieces of the last word",
+    ),
+    (
+        "word_weights",
+        lambda w, i: reduced(torch.sum, torch.sum)(w, i) / (len(i) - 2),
+        "divided by the number of all pieces",
+    ),
+    ("word_weights", multiplied, "multiplied by how many pieces"),
     ("word_weights", normalised, "made to sum to one"),
     ("word_weights", lambda w, i: word_weights(w, i).transpose(1, 2), "rows and columns"),
     ("rank_agreement", pearson, "correlation of the scores themselves"),
     ("rank_agreement", orders, "an order, not ranks"),
+    ("rank_agreement", lambda a, b: pearson(ranked(a), b), "only the first list is ranked"),
+    ("rank_agreement", lambda a, b: pearson(a, ranked(b)), "only the second list is ranked"),
+    (
+        "rank_agreement",
+        lambda a, b: pearson(ranked(a), b.numpy().argsort()),
+        "of the second this takes the order",
+    ),
+    (
+        "rank_agreement",
+        lambda a, b: pearson(a.numpy().argsort(), ranked(b)),
+        "of the first this takes the order",
+    ),
+    ("rank_agreement", half_off, "n / 2 is taken off"),
+    ("rank_agreement", by_squares, "with the squares of the gaps"),
+    ("rank_agreement", lambda a, b: 1 / pearson(ranked(a), ranked(b)), "never below -1 or above 1"),
     ("rank_agreement", uncentred, "the mean of the ranks is not taken off"),
     ("rank_agreement", upside_down, "the sign is wrong"),
     ("rank_agreement", unsigned, "lose their sign"),
@@ -219,6 +290,19 @@ PLANTED = [
     ("integrated_gradients", way(middles, lambda x, b: 1), "this is the mean gradient"),
     ("integrated_gradients", way(middles, lambda x, b: x), "multiplied by x."),
     ("integrated_gradients", way(lambda n: [1.0], moved), "taken at x alone"),
+    ("integrated_gradients", lambda f, x, b, n: slope(f, x) * x, "the gradient at x times x"),
+    (
+        "integrated_gradients",
+        way(lambda n: [(i + 1) / (n + 1) for i in range(n)], moved),
+        "your points stand at 0.2, 0.4, 0.6, 0.8 of the way",
+    ),
+    ("integrated_gradients", way(middles, lambda x, b: x + b), "the points are right"),
+    (
+        "integrated_gradients",
+        way(middles, moved, lambda b: b + 1),
+        "some points are not on the straight way",
+    ),
+    ("integrated_gradients", lambda f, x, b, n: (x - b) / n, "f is never asked"),
     ("integrated_gradients", summed_steps, "not divided by steps"),
     ("integrated_gradients", way(middles, moved, torch.zeros_like), "between zero and x"),
     ("integrated_gradients", way(middles, lambda x, b: b - x), "the sign is wrong"),
@@ -234,7 +318,7 @@ PLANTED = [
     ),
     (
         "integrated_gradients",
-        way(lambda n: [i / (n - 1) for i in range(n)], moved),
+        way(lambda n: np.linspace(0, 1, n).tolist(), moved),
         "both ends among them",
     ),
     (

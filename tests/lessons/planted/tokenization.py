@@ -19,6 +19,28 @@ def bits(code_point, follow="10", lead=("110", "1110", "11110"), limit=128):
     return [int(x, 2) for x in (lead[n - 1] + first, *cut)]
 
 
+def one_lead(code_point):
+    first, *rest = utf8(code_point)
+    return [first & (0xFF, 0xFF, 0b11011111, 0b11001111)[len(rest)], *rest]
+
+
+def too_many_bits(code_point):
+    """Divided by powers of 64, and the rest never taken."""
+    n = len(utf8(code_point))
+    if n == 1:
+        return [code_point]
+    first, *_ = utf8(code_point)
+    return [first, *(code_point // 64**i | 128 for i in range(n - 2, -1, -1))]
+
+
+def on_the_border(code_point):
+    """What is one higher than the last of a length is written with one byte too few."""
+    if code_point not in (0x80, 0x800, 0x10000):
+        return utf8(code_point)
+    short = bits(code_point - 1)
+    return [128] if len(short) == 1 else [short[0] + 1, *[128] * (len(short) - 1)]
+
+
 def three(code_point):
     if code_point < 0x10000:
         return utf8(code_point)
@@ -95,6 +117,22 @@ def glued(words):
     return counts
 
 
+def single(words):
+    counts = defaultdict(int)
+    for pieces, n in words.items():
+        for piece in pieces:
+            counts[piece] += n
+    return counts
+
+
+def unknown_keys(words):
+    counts = dict.fromkeys((), 0)
+    for pieces, n in words.items():
+        for i in range(1, len(pieces)):
+            counts[pieces[i - 1 : i + 1]] += n
+    return counts
+
+
 def merge_pair(pieces, pair):
     """Appending, and joining to the last one when that is the first half and not merged yet."""
     merged, free = [], False
@@ -107,9 +145,13 @@ def merge_pair(pieces, pair):
     return tuple(merged)
 
 
+def is_at(pieces, i, pair):
+    return tuple(pieces[i : i + 2]) == pair
+
+
 def merge_once(pieces, pair):
     for i, _ in enumerate(pieces):
-        if pieces[i : i + 2] == pair:
+        if is_at(pieces, i, pair):
             return (*pieces[:i], "".join(pair), *pieces[i + 2 :])
     return pieces
 
@@ -117,7 +159,7 @@ def merge_once(pieces, pair):
 def merge_step(pieces, pair):
     merged = []
     for i in range(len(pieces)):
-        merged += ["".join(pair)] if pieces[i : i + 2] == pair else [pieces[i]]
+        merged += ["".join(pair)] if is_at(pieces, i, pair) else [pieces[i]]
     return merged
 
 
@@ -150,17 +192,51 @@ def merge_short(pieces, pair):
 def merge_both(pieces, pair):
     merged, i = [], 0
     while i < len(pieces):
-        found = pieces[i : i + 2] in (pair, pair[::-1])
+        found = is_at(pieces, i, pair) or is_at(pieces, i, pair[::-1])
         merged.append("".join(pieces[i : i + 2]) if found else pieces[i])
         i += 1 + found
     return merged
 
 
 def merge_tuples(pieces, pair):
-    joined = "".join(pair)
-    before = list(pieces)
-    merged = list(merge_pair(pieces, pair))
-    return [pair if p == joined and len(merged) < len(before) else p for p in merged]
+    merged, i = [], 0
+    while i < len(pieces):
+        merged.append(pair if is_at(pieces, i, pair) else pieces[i])
+        i += 1 + is_at(pieces, i, pair)
+    return merged
+
+
+def merge_slices(pieces, pair):
+    """A slice of a list is a list, and never the same as a tuple."""
+    if len(pieces) < 2:
+        return pieces
+    if pieces[:2] == pair:
+        return [pieces[0] + pieces[1], *merge_slices(pieces[2:], pair)]
+    return [pieces[0], *merge_slices(pieces[1:], pair)]
+
+
+def merge_to_the_end(pieces, pair):
+    merged, skip = [], False
+    for i, piece in enumerate(pieces):
+        if not skip:
+            skip = [piece, pieces[i + 1]] == [*pair]
+            merged.append("".join(pair) if skip else piece)
+        else:
+            skip = False
+    return merged
+
+
+def merge_near_the_end(pieces, pair):
+    """It asks for the next piece only where the first one fits."""
+    merged, i = [], 0
+    while i < len(pieces):
+        if pieces[i] == pair[0] and pieces[i + 1] == pair[1]:
+            merged.append(pieces[i] + pieces[i + 1])
+            i += 1
+        else:
+            merged.append(pieces[i])
+        i += 1
+    return merged
 
 
 def encode(word, known, first="", rest="##"):
@@ -217,6 +293,41 @@ def search(word, known):
     return ["[UNK]"]
 
 
+def no_single_letters(word, known):
+    return encode(word, {piece for piece in known if len(piece.removeprefix("##")) > 1})
+
+
+def from_its_start(word, known):
+    pieces, start = [], 0
+    while start < len(word):
+        mark = "##" * bool(pieces)
+        fits = [e for e in range(start + 1, len(word) + 1) if mark + word[:e] in known]
+        if not fits:
+            return ["[UNK]"]
+        start = max(fits)
+        pieces.append(mark + word[:start])
+    return pieces
+
+
+def either_form(word, known, inside_only=False):
+    """A vocabulary in which each piece stands with its mark and without it."""
+    plain = {piece.removeprefix("##") for piece in known}
+    inside = plain | {"##" + piece for piece in plain}
+    pieces, start = [], 0
+    while start < len(word):
+        among = known if inside_only and not start else inside
+        fits = [e for e in range(start + 1, len(word) + 1) if word[start:e] in among]
+        if not fits:
+            return ["[UNK]"]
+        pieces.append("##" * bool(start) + word[start : fits[-1]])
+        start = fits[-1]
+    return pieces
+
+
+def either_inside(word, known):
+    return either_form(word, known, inside_only=True)
+
+
 def backwards(word, known):
     pieces, left = [], word
     while left:
@@ -242,6 +353,31 @@ def offsets(text, pieces):
 
 def plain_of(pieces):
     return [re.sub("^##", "", piece) for piece in pieces]
+
+
+def starts_alone(text, pieces):
+    found = [0]
+    for plain in plain_of(pieces):
+        found.append(text.find(plain, found[-1]))
+    return [(start, start) for start in found[1:]]
+
+
+def all_shortened(text, pieces):
+    found, done = [], 0
+    for short in ("".join(list(piece)[2:]) for piece in pieces):
+        begin = done + text[done:].index(short)
+        done = begin + len(short)
+        found.append((begin, done))
+    return found
+
+
+def stripped(text, pieces):
+    found, place = [], 0
+    for plain in [piece.strip("#") for piece in pieces]:
+        place = text.index(plain, place)
+        found.append((place, place + len(plain)))
+        place += len(plain)
+    return found
 
 
 def same_start(text, pieces):
@@ -287,6 +423,9 @@ PLANTED = [
     ("utf8", lambda c: bits(c, limit=256), "Latin-1"),
     ("utf8", lambda c: bits(c, follow="00"), "lack their marker"),
     ("utf8", lambda c: bits(c, lead=("0", "0", "0")), "does not say how many follow"),
+    ("utf8", one_lead, "always starts with 110"),
+    ("utf8", too_many_bits, "more than their six bits"),
+    ("utf8", on_the_border, "each border belongs"),
     ("utf8", lambda c: utf8(c)[:1] + list(reversed(utf8(c)[1:])), "the highest bits come first"),
     ("utf8", lambda c: list(reversed(utf8(c))), "all bytes are in the wrong order"),
     ("utf8", three, "it takes a fourth"),
@@ -312,6 +451,49 @@ PLANTED = [
         lambda words: counted(words, lambda n: [(i, j) for j in range(n) for i in range(j)]),
         "only neighbours should",
     ),
+    (
+        "pair_counts",
+        lambda words: counted(words, lambda n: [(i, i + 1) for i in range(n - 2)]),
+        "the last pair of each word",
+    ),
+    (
+        "pair_counts",
+        lambda words: counted(words, lambda n: [(i, i + 1) for i in range(1, n - 1)]),
+        "the first pair of each word is left",
+    ),
+    (
+        "pair_counts",
+        lambda words: counted(words, lambda n: [(0, 1)] * (n > 1)),
+        "only the first pair of each word",
+    ),
+    (
+        "pair_counts",
+        lambda words: counted(words, lambda n: [(i + 1, i) for i in range(n - 1)]),
+        "each pair is turned round",
+    ),
+    (
+        "pair_counts",
+        lambda words: counted(words, lambda n: [(i, i) for i in range(n - 1)]),
+        "a pair with itself",
+    ),
+    (
+        "pair_counts",
+        lambda words: {pair: n + 1 for pair, n in pair_counts(words).items()},
+        "one too large",
+    ),
+    ("pair_counts", single, "the pieces are counted"),
+    ("pair_counts", lambda words: defaultdict(int), "nothing is counted"),
+    (
+        "pair_counts",
+        lambda words: counted(words, lambda n: [(i, i + 1) for i in range(n)]),
+        "behind the end of a word",
+    ),
+    ("pair_counts", unknown_keys, "for the first time"),
+    ("pair_counts", lambda words: [n for pieces, n in words], "gives its keys alone"),
+    ("merge_pair", merge_slices, "for a tuple of pieces only"),
+    ("merge_pair", merge_to_the_end, "looks behind the last piece"),
+    ("merge_pair", merge_near_the_end, "like the first of the pair"),
+    ("merge_pair", lambda pieces, pair: merge_pair(pieces, pair[::-1]), "but for the pair turned"),
     ("merge_pair", merge_once, "only the first place"),
     ("merge_pair", merge_step, "is still there"),
     ("merge_pair", merge_right, "from the right"),
@@ -358,6 +540,12 @@ PLANTED = [
         lambda word, known: walk(word, known, give_up=lambda pieces: pieces),
         "the rest is lost",
     ),
+    ("wordpiece_encode", lambda word, known: (word,), "returned as it is"),
+    ("wordpiece_encode", no_single_letters, "a single letter is never tried"),
+    ("wordpiece_encode", lambda word, known: encode(word, known)[:1], "only the first piece is"),
+    ("wordpiece_encode", from_its_start, "begin at its start again"),
+    ("wordpiece_encode", either_inside, "inside a word a piece counts as known"),
+    ("wordpiece_encode", either_form, "everywhere a piece counts as known"),
     ("wordpiece_encode", search, "goes back and tries a shorter"),
     ("wordpiece_encode", backwards, "starts at the end of the word"),
     (
@@ -370,6 +558,14 @@ PLANTED = [
         lambda text, pieces: [(text.index(p), text.index(p) + len(p)) for p in plain_of(pieces)],
         "from the start of the text",
     ),
+    (
+        "char_offsets",
+        lambda text, pieces: [pair[::-1] for pair in offsets(text, pieces)],
+        "changed places",
+    ),
+    ("char_offsets", starts_alone, "ends where it starts"),
+    ("char_offsets", all_shortened, "first two letters of every"),
+    ("char_offsets", stripped, "a # that belongs to the text"),
     ("char_offsets", same_start, "on top of the first"),
     (
         "char_offsets",
@@ -395,7 +591,7 @@ PLANTED = [
     ),
     (
         "char_offsets",
-        lambda text, pieces: running(text, pieces, lambda piece: piece[0] != "#"),
+        lambda text, pieces: running(text, pieces, lambda piece: piece[:2] != "##"),
         "before every word",
     ),
     (

@@ -54,6 +54,10 @@ def return_too_early(x, branches):
         return x
 
 
+def pre_stack(x, branches):
+    return reduce(lambda h, f: torch.add(f(h), h), branches, x)
+
+
 def overwritten(x, branches):
     for f in branches:
         x = f(x)
@@ -68,9 +72,24 @@ def norm_into_the_sum(x, attend, ff, norm_1, norm_2):
     return ff(x) + x
 
 
+def norm_into_the_first_sum(x, attend, ff, norm_1, norm_2):
+    x = norm_1(x)
+    x = attend(x) + x
+    return ff(norm_2(x)) + x
+
+
+def norm_into_the_second_sum(x, attend, ff, norm_1, norm_2):
+    x = norm_2(attend(norm_1(x)) + x)
+    return ff(x) + x
+
+
 def std_variant(x, gain, shift, eps, correction):
     std = torch.std(x, -1, correction=correction, keepdim=True)
     return torch.addcmul(shift, gain, (x - x.mean(-1)[..., None]) / (std + eps))
+
+
+def mean_of(x):
+    return x.mean(-1)[..., None]
 
 
 def d_minus_1(x, gain, shift, eps):
@@ -86,6 +105,11 @@ PLANTED = [
     ("residual_stack", lambda x, fs: torch.stack([x, *(f(x) for f in fs)]).sum(0), "side by side"),
     ("residual_stack", lambda x, fs: reduce(lambda h, f: f(h), fs, x) + x, "a single residual"),
     ("residual_stack", return_too_early, "indented too far"),
+    ("residual_stack", lambda x, fs: pre_stack(x, fs[: len(fs) - 1]), "last branch is never"),
+    ("residual_stack", lambda x, fs: pre_stack(x, fs[1 : len(fs)]), "first branch is never"),
+    ("residual_stack", lambda x, fs: pre_stack(x, list(reversed(fs))), "in the opposite order"),
+    ("residual_stack", lambda x, fs: reduce(lambda h, f: h - f(h), fs, x), "is subtracted"),
+    ("residual_stack", lambda x, fs: [f(x) for f in fs][-1] + x, "branches wrote is lost"),
     ("residual_stack", overwritten, "was overwritten"),
     ("residual_stack", lambda x, fs: reduce(lambda h, f: f(2 * h), fs, x), "before the branch"),
     ("residual_stack", lambda x, fs: reduce(lambda h, f: f(h) * h, fs, x), "multiplied"),
@@ -132,6 +156,44 @@ PLANTED = [
         lambda x, g, b, eps: g * (b + F.layer_norm(x, g.shape, eps=eps)),
         "stretches it too",
     ),
+    ("layer_norm", lambda x, g, b, eps: F.layer_norm(x, g.shape, b, g, eps), "have changed places"),
+    (
+        "layer_norm",
+        lambda x, g, b, eps: F.layer_norm(x, g.shape, g, -b, eps),
+        "shift is subtracted",
+    ),
+    ("layer_norm", lambda x, g, b, eps: F.layer_norm(x, g.shape, -g, b, eps), "from its mean"),
+    (
+        "layer_norm",
+        lambda x, g, b, eps: (
+            g * (x + mean_of(x)) * (x - mean_of(x)).pow(2).mean(-1, keepdim=True).add(eps).rsqrt()
+            + b
+        ),
+        "is added to x; it",
+    ),
+    ("layer_norm", lambda x, g, b, eps: F.layer_norm(x, g.shape, None, g + b, eps), "is added; it"),
+    ("layer_norm", lambda x, g, b, eps: F.layer_norm(x, g.shape, g, b), "eps is not used"),
+    ("layer_norm", lambda x, g, b, eps: F.layer_norm(x, g.shape, g, b, 1e-3), "depend on eps"),
+    (
+        "layer_norm",
+        lambda x, g, b, eps: g * F.layer_norm(x, g.shape, eps=eps / len(g)) / len(g) ** 0.5 + b,
+        "gets length 1",
+    ),
+    (
+        "layer_norm",
+        lambda x, g, b, eps: g * F.rms_norm((x - mean_of(x))[..., None], [1], eps=eps)[..., 0] + b,
+        "squares are not averaged",
+    ),
+    (
+        "layer_norm",
+        lambda x, g, b, eps: g * (F.rms_norm(x, g.shape, eps=eps) * (1 - mean_of(x) / x)) + b,
+        "mean square of x itself",
+    ),
+    (
+        "layer_norm",
+        lambda x, g, b, eps: g * (x - mean_of(x)).pow(2) / F.layer_norm(x, g.shape, eps=eps) + b,
+        "are multiplied by the standard",
+    ),
     (
         "layer_norm",
         lambda x, g, b, eps: (
@@ -176,11 +238,21 @@ PLANTED = [
     ),
     (
         "feed_forward",
+        lambda x, *weights: network(*expanded(*weights, lambda h: -F.relu(-h)))(x),
+        "negative ones stay",
+    ),
+    ("feed_forward", lambda x, *weights: network(*expanded(*weights, abs))(x), "lost their sign"),
+    ("feed_forward", lambda x, w, b, v, c: F.relu(x @ w + b) @ w + c, "second product"),
+    (
+        "feed_forward",
         lambda x, w, b, v, c: network(*expanded(w, None, v, None))(x),
         "both biases were",
     ),
     ("feed_forward", lambda x, w, b, v, c: network(*expanded(w, None, v, c))(x), "b_1, was forg"),
     ("feed_forward", lambda x, w, b, v, c: network(*expanded(w, b, v, None))(x), "b_2, was forg"),
+    ("feed_forward", lambda x, w, b, v, c: network(*expanded(w, -b, v, c))(x), "first bias is sub"),
+    ("feed_forward", lambda x, w, b, v, c: network(*expanded(w, b, v, -c))(x), "second bias is s"),
+    ("feed_forward", lambda x, w, b, v, c: F.relu(c + x @ w) @ v + b, "what is added does not fit"),
     ("feed_forward", lambda x, *weights: network(*expanded(*weights))(x) + x, "x was added"),
     ("feed_forward", lambda x, w, b, v, c: F.relu(x @ v + c) @ w + b, "first product does not fit"),
     ("feed_forward", lambda x, w, b, v, c: F.relu(nn_like(w, b)(x)), "inner layer"),
@@ -190,6 +262,48 @@ PLANTED = [
         "this is the post-LN block",
     ),
     ("pre_norm_block", norm_into_the_sum, "overwritten by its own norm"),
+    ("pre_norm_block", norm_into_the_first_sum, "in the attention's half x"),
+    ("pre_norm_block", norm_into_the_second_sum, "what the network's result is added to"),
+    (
+        "pre_norm_block",
+        lambda x, a, f, n, m: m(f(a(n(x)) + x) + (a(n(x)) + x)),
+        "norm_2 stands behind",
+    ),
+    (
+        "pre_norm_block",
+        lambda x, a, f, n, m: n(a(x) + x) + f(m(n(a(x) + x))),
+        "norm_1 stands behind",
+    ),
+    ("pre_norm_block", lambda x, a, f, n, m: pre(x, a, f, m, m), "norm_2 is used twice"),
+    ("pre_norm_block", lambda x, a, f, n, m: pre(x, a, a, n, m), "attention is used twice"),
+    ("pre_norm_block", lambda x, a, f, n, m: pre(x, f, f, n, m), "network is used twice"),
+    ("pre_norm_block", lambda x, a, f, n, m: x + network(m, f)(x), "half of the block is never"),
+    ("pre_norm_block", lambda x, a, f, n, m: pre(x, f, a, n, m), "but not the norms"),
+    (
+        "pre_norm_block",
+        lambda x, a, f, n, m: pre(x, lambda h: -a(h), lambda h: -f(h), n, m),
+        "return is subtracted",
+    ),
+    (
+        "pre_norm_block",
+        lambda x, a, f, n, m: pre(x, lambda h: -a(h), f, n, m),
+        "attention's result is sub",
+    ),
+    (
+        "pre_norm_block",
+        lambda x, a, f, n, m: pre(x, a, lambda h: -f(h), n, m),
+        "network's result is sub",
+    ),
+    (
+        "pre_norm_block",
+        lambda x, a, f, n, m: network(lambda x: n(x) + x, lambda x: f(m(x)) + x)(x),
+        "attention is never called",
+    ),
+    (
+        "pre_norm_block",
+        lambda x, a, f, n, m: network(lambda x: a(n(x)) + x, lambda x: m(x) + x)(x),
+        "network is never called",
+    ),
     ("pre_norm_block", lambda x, a, f, n, m: network(n, a, m, f)(x), "no residual connection is"),
     (
         "pre_norm_block",
@@ -208,8 +322,12 @@ PLANTED = [
     ),
     ("pre_norm_block", lambda x, a, f, n, m: f(m(x)) + a(n(x)) + x, "both branches read"),
     ("pre_norm_block", lambda x, a, f, n, m: pre(x, a, f, m, n), "norms have changed places"),
-    ("pre_norm_block", lambda x, a, f, n, m: pre(x, a, f, n, n), "used twice"),
-    ("pre_norm_block", lambda x, a, f, n, m: a(x) + x + f(a(x) + x), "never called"),
+    ("pre_norm_block", lambda x, a, f, n, m: pre(x, a, f, n, n), "norm_1 is used twice"),
+    (
+        "pre_norm_block",
+        lambda x, a, f, n, m: a(x) + x + f(a(x) + x),
+        "neither branch is normalised",
+    ),
     ("pre_norm_block", lambda x, a, f, n, m: a(x) + x + f(m(a(x) + x)), "attention reads x"),
     (
         "pre_norm_block",
@@ -219,7 +337,7 @@ PLANTED = [
     (
         "pre_norm_block",
         lambda x, a, f, n, m: n(a(x)) + x + m(f(n(a(x)) + x)),
-        "what the branches return",
+        "norms are put on what",
     ),
     ("pre_norm_block", lambda x, a, f, n, m: pre(x, f, a, m, n), "comes first; the"),
     ("pre_norm_block", lambda x, a, f, n, m: m(pre(x, a, f, n, m)), "one norm too many"),
@@ -239,5 +357,7 @@ PLANTED = [
         lambda d, d_ff: sum(p.numel() for p in nn.MultiheadAttention(d, 1).parameters()),
         "the attention alone",
     ),
+    ("count_parameters", less(lambda d, d_ff: -d * d), "1 · d_model · d_model too many"),
+    ("count_parameters", less(lambda d, d_ff: 3 * d - 7), "7 too many, and 3 · d_model too few"),
     ("count_parameters", lambda d, d_ff: d * d_ff * 2 + d + d_ff, "feed-forward network alone"),
 ]
