@@ -1,4 +1,4 @@
-"""Which of its arguments a wrong answer does not depend on, though the right one does."""
+"""Which arguments a wrong answer takes, and which it does not depend on though it should."""
 
 from collections.abc import Callable, Iterator, Sequence
 from inspect import Parameter, signature
@@ -27,6 +27,22 @@ def unused_argument(
         found = list(_differences(outcome, same, attempt, reference, cases, place))
         if len(found) >= _ENOUGH and not any(found):
             return f"it does not depend on {name}: with another one the result stays the same."
+    return None
+
+
+def other_parameters(
+    name: str, attempt: Callable, reference: Callable, cases: Sequence[tuple]
+) -> str | None:
+    """What to say of a function that cannot be called with what the right one is called with."""
+    try:
+        takes = signature(attempt)
+        for case in cases:
+            takes.bind(*case)
+    except ValueError:  # some of those that are written in C tell nothing
+        return None
+    except TypeError:
+        asked = ", ".join(_names(reference))
+        return f"it takes {takes}, but is called with ({asked}): write def {name}({asked})."
     return None
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attnviz.lessons.attempt import Endless, Remark, is_result, said, tried
-from attnviz.lessons.depending import unused_argument
+from attnviz.lessons.depending import other_parameters, unused_argument
 from attnviz.lessons.observing import how_large, seen_in_numbers
 from attnviz.lessons.verdict import Verdict
 from attnviz.views.inputs import to_array
@@ -65,6 +65,9 @@ class Exercise:
         if attempt is ...:
             return not_yet(self.name)
         check_callable(self.name, attempt)
+        misfit = other_parameters(self.name, attempt, self.reference, self.cases)
+        if misfit:
+            return Verdict(self.name, "wrong", misfit)
         right = [self._right(case) for case in self.cases]
         yours: list[Any] = []
         for case in self.cases:  # what the reader prints is shown once

@@ -205,13 +205,20 @@ class _EncoderDecoder(nn.Module):
     memory: "all" of the source, its "first" or "last" place alone, its "length" alone, as the same
             symbol stands everywhere, or the decoder's own tokens, "none".
     places: whether the model is told where a symbol stands.   dropout: as in the blocks.
+    scale:  what the logits are multiplied with; that of symbol 0 is always 0 unless it is 1.
     """
 
     def __init__(
-        self, *, memory: str = "all", places: bool = True, dropout: float = 0.0, seed: int = 0
+        self,
+        *,
+        memory: str = "all",
+        places: bool = True,
+        dropout: float = 0.0,
+        scale: float = 1.0,
+        seed: int = 0,
     ):
         super().__init__()
-        self.memory, self.places = memory, places
+        self.memory, self.places, self.scale = memory, places, scale
         generator = torch.Generator().manual_seed(seed)
         self.words, self.place = nn.Embedding(8, 16), nn.Embedding(16, 16)
         self.encoder = EncoderBlock(16, 2, 32, dropout=dropout)
@@ -238,7 +245,8 @@ class _EncoderDecoder(nn.Module):
         x, mask = self._embed(target), causal_mask(target.size(1))
         if self.memory == "none":
             memory, memory_mask = x, mask
-        return self.decoder(x, memory, mask, memory_mask)[0] @ self.words.weight.T
+        logits = self.decoder(x, memory, mask, memory_mask)[0] @ self.words.weight.T
+        return logits if self.scale == 1 else logits * self.scale * (torch.arange(8) > 0)
 
 
 def _moved(model: nn.Module, one: tuple, other: tuple) -> bool:
@@ -267,6 +275,7 @@ def _model_case(draw: Draw) -> tuple:
         memory=draw.choice(["all", "first", "last", "length", "none"]),
         places=draw.random() < 0.7,
         dropout=draw.choice([0.0, 0.3]),
+        scale=draw.choice([1.0, 20.0]),
         seed=draw.randrange(1000),
     )
     batch, n_source, n_target = draw.sizes(3)
@@ -292,6 +301,7 @@ source_matters = Exercise(
         (_EncoderDecoder(memory="first"), *_EVERY_SYMBOL),
         (_EncoderDecoder(memory="last"), *_EVERY_SYMBOL),
         (_EncoderDecoder(memory="length"), *_EVERY_SYMBOL),
+        (_EncoderDecoder(scale=20.0), *_EVERY_SYMBOL),
         *drawn(10, _model_case),
     ),
     misconceptions=(

@@ -215,10 +215,6 @@ class TestChecks:
         with pytest.raises(TypeError, match="takes your function, got the class float"):
             check(float)
 
-    def test_a_function_of_other_parameters_is_told(self):
-        check = Exercise("double", lambda x: 2 * x, ((1,),), (), "Start.")
-        assert "takes 0 positional arguments but 1 was given" in check(lambda: 1).reason
-
 
 def test_nothing_returned_is_a_remark():
     assert tried(lambda: None, ()) == Remark("it returned nothing: does it end with a return?")

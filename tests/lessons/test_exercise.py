@@ -86,7 +86,7 @@ def test_a_known_mistake_is_named_even_where_it_is_sometimes_right():
         (lambda x: (2 * x, x), "returned 2 things"),
         (lambda x: x @ x, "it raised RuntimeError: "),
         (lambda x: x.mul_(2), "changed its argument in place"),
-        (lambda x, y: x, "it raised TypeError"),
+        (lambda x: x + "1", "it raised TypeError"),
     ],
 )
 def test_other_mistakes_are_described(attempt, reason):
@@ -148,3 +148,14 @@ def test_words_from_the_readers_code_are_no_markup():
 def test_only_functions_can_be_checked():
     with pytest.raises(TypeError, match="check of double takes your function, got Tensor"):
         double(torch.ones(2))
+
+
+@pytest.mark.parametrize("attempt", [lambda: 1, lambda x, y: x, lambda *, x: x])
+def test_a_function_of_other_parameters_is_told_which_they_should_be(attempt):
+    reason = double(attempt).reason
+    assert reason.endswith("), but is called with (x): write def double(x).")
+
+
+def test_one_that_takes_more_by_itself_may():
+    assert double(lambda x, factor=2: factor * x)
+    assert double(lambda *things: 2 * things[0])

@@ -145,7 +145,8 @@ class _Counting(nn.Module):
             "nothing": torch.zeros(len(source), 1, 6),
         }[self.reads]
         x = self.target[target].cumsum(1).tanh() + read
-        return self.dropout(x).tanh() @ self.output
+        logits = self.dropout(x).tanh() @ self.output
+        return logits * (torch.arange(8) != 3)  # one symbol has no logit of its own
 
 
 def _models(draw: Draw) -> tuple:
@@ -515,4 +516,90 @@ RIGHT = {
     ),
 }
 INPUTS = {"attention": _attention, "source_matters": _models}
-EQUIVALENT = {}
+EQUIVALENT = {
+    "queries and keys are as wide; keys and values, and the items of all three, are as many": (
+        "attention_by_steps: d_k = key.size(-1)",
+        "attention_by_einsum: scores = torch.einsum('...qd,...kd->...qk', query, key) "
+        "* key.shape[-1] ** (-0.5)",
+        "attention_with_scaled_queries: query = query / query.size(-1) ** 0.5",
+        "attention_row_by_row: if key.dim() > 2:",
+        "attention_row_by_row: if value.dim() > 2:",
+        "attention_row_by_row: masks = [mask] * len(key)",
+        "attention_row_by_row: masks = [mask] * len(value)",
+        "attention_row_by_row: masks = mask.expand(len(key), *mask.shape[1:])",
+        "attention_row_by_row: masks = mask.expand(len(value), *mask.shape[1:])",
+        "attention_row_by_row: seen = mask.expand(len(query), len(value))[i]",
+        "attention_row_by_row: parts = zip(query, key, value, masks)",
+        "attention_row_by_row: parts = zip(query, key, value, masks, strict=False)",
+    ),
+    "two dimensions change places in either order, and a vector has only one": (
+        "attention_by_steps: scores = query @ key.transpose(-1, -2) / math.sqrt(d_k)",
+        "attention_in_numpy: scores = q @ np.swapaxes(k, -2, -1) / np.sqrt(q.shape[-1])",
+        "attention_row_by_row: rows.append(scores[seen].softmax(-1) @ value[seen])",
+    ),
+    "NumPy takes tensors, and lists of tensors are stacked": (
+        "attention_in_numpy: scores = np.where(mask, scores, -np.inf)",
+        "attention_row_by_row: return [attention_row_by_row(q, k, v, m) for q, k, v, m in parts]",
+        "source_in_numpy: one, two = (model(ids, target).detach() for ids in (source, other))",
+    ),
+    "the same number on all scores changes nothing": (
+        "attention_with_scaled_queries: hidden = torch.ones_like(scores)",
+    ),
+    "every symbol still becomes another one": (
+        "source_by_next_symbols: other = (source - 1) % 8",
+        "source_by_next_symbols: other = (source + 1) % 7",
+        "source_by_next_symbols: other = (source + 2) % 8",
+        "source_symbol_by_symbol: other[:, place] = (other[:, place] - 3) % 8",
+        "source_symbol_by_symbol: other[:, place] = (other[:, place] + 3) % 7",
+        "source_symbol_by_symbol: other[:, place] = (other[:, place] + 4) % 8",
+        "source_symbol_by_symbol: other[:, place] = (other[:, place] + 2) % 8",
+        "source_in_numpy: other = torch.where(source == 0, 6, source - 1)",
+        "_source_matters: return _moved(model, (source, target), ((source - 1) % 8, target))",
+        "_source_matters: return _moved(model, (source, target), ((source + 1) % 7, target))",
+        "_source_matters: return _moved(model, (source, target), ((source + 2) % 8, target))",
+    ),
+    "a difference is as large the other way round": (
+        "source_by_next_symbols: return not torch.allclose(model(other, target), "
+        "model(source, target))",
+        "source_by_mirrored_symbols: gap = model(7 - source, target) - model(source, target)",
+        "source_symbol_by_symbol: if (before - model(other, target)).abs().max() > 1e-05:",
+        "source_in_numpy: one, two = (model(ids, target).detach().numpy() for ids in "
+        "(other, source))",
+        "source_in_numpy: return np.abs(two - one).max() > 1e-05",
+        "_source_matters: return _moved(model, ((source + 1) % 8, target), (source, target))",
+    ),
+    "no difference is that small but zero; a truth value may be a tensor": (
+        "source_by_mirrored_symbols: return gap.abs().max().item() >= 1e-05",
+        "source_by_mirrored_symbols: return gap.abs().max() > 1e-05",
+        "source_symbol_by_symbol: if (model(other, target) - before).abs().max() >= 1e-05:",
+        "source_in_numpy: return np.abs(one - two).max() >= 1e-05",
+        "source_of_one_symbol: return any((not one.allclose(said[0]) for one in said[1:]))",
+    ),
+    "a model that tells symbols apart tells some pair apart, and any target does": (
+        "source_of_one_symbol: return all((not one.allclose(said[0], atol=1e-06) for one in "
+        "said[1:]))",
+        "source_of_one_symbol: said = [model(torch.full_like(source, symbol), source) for symbol "
+        "in range(8)]",
+        "source_of_one_symbol: said = [model(torch.full_like(target, symbol), target) for symbol "
+        "in range(8)]",
+        "source_of_one_symbol: said = [model(torch.full_like(source, symbol), target) for symbol "
+        "in range(7)]",
+        "source_of_one_symbol: return any((not one.allclose(said[0], atol=1e-06) for one in "
+        "said[:]))",
+        "source_of_one_symbol: return any((not one.allclose(said[1], atol=1e-06) for one in "
+        "said[1:]))",
+        "source_of_one_symbol: return any((not one.allclose(said[-1], atol=1e-06) for one in "
+        "said[1:]))",
+        "source_of_one_symbol: return any((not one.allclose(said[0], atol=1e-06) for one in "
+        "said[2:]))",
+        "source_of_one_symbol: return any((not one.allclose(said[0], atol=1e-06) for one in "
+        "said[0:]))",
+        "source_in_numpy: one, two = (model(ids, source).detach().numpy() for ids in "
+        "(source, other))",
+    ),
+    "of all the logits some grow": (
+        "source_by_mirrored_symbols: return gap.max().item() > 1e-05",
+        "source_symbol_by_symbol: if (model(other, target) - before).max() > 1e-05:",
+        "source_in_numpy: return (one - two).max() > 1e-05",
+    ),
+}
