@@ -5,11 +5,14 @@ import ctypes
 import io
 import random
 import sys
+from _thread import LockType, allocate_lock, start_new_thread
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from threading import Event, Thread, get_ident
+from threading import get_ident
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 
 SECONDS = 5.0  # for one input; a right answer takes a few milliseconds
 _MOST = 100_000  # things that are taken from a generator
+_PATIENT = 50  # exceptions that are raised with pauses between them
 _MOST_PRINTED = 2_000  # characters
 _LONGEST = 160  # characters of a value that are quoted
 
@@ -111,32 +115,58 @@ def _in_time(run: Callable[[], Any], seconds: float) -> Any:
     """What run returns; raises _Stop where it takes longer, in whatever line it then is.
 
     Python can raise an exception in another thread on every system, where signals cannot. It is
-    raised again and again, in threads that take turns often, as most lines may stand in a `try`
-    that catches everything; sooner or later it comes between two of these.
+    raised again and again, as most lines may stand in a `try` that catches everything; sooner or
+    later it comes between two of these. No lock that is written in Python (an Event, a Thread's
+    own) may be held meanwhile: the exception could come while it is being taken or given back.
     """
-    running, ended, thread = [True], Event(), ctypes.c_ulong(get_ident())
+    running, left, ended = [True], [], allocate_lock()
+    ended.acquire()
 
-    def watch() -> None:
-        if ended.wait(seconds):
-            return
-        usual = sys.getswitchinterval()
-        sys.setswitchinterval(1e-6)
-        while running:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(_Stop))
-        sys.setswitchinterval(usual)
+    def settle() -> None:
+        if ended.locked():
+            ended.release()
+        while not left:
+            sleep(0)
+        sleep(0)  # here, at the latest, comes one that is on its way
 
-    watcher = Thread(target=watch, daemon=True)
-    watcher.start()
     try:
+        _start(partial(_raise_after, seconds, get_ident(), running, left, ended), left)
         return run()
     finally:
-        del running[:]  # from here on at most one more is raised: one that is on its way
+        del running[:]  # nothing before this looks for exceptions; then one more may be on its way
         try:
-            ended.set()
-            watcher.join()
+            settle()
         except _Stop:
-            ended.set()
-            watcher.join()
+            settle()
+
+
+def _start(watch: Callable[[], None], left: list) -> None:
+    try:
+        start_new_thread(watch, ())
+    except RuntimeError:  # the system has no more threads
+        left.append(True)
+        raise
+
+
+def _raise_after(seconds: float, thread: int, running: list, left: list, ended: LockType) -> None:
+    """Raise _Stop in a thread when the time is up, until running is empty; say so in left.
+
+    At first with pauses, in which the thread can leave; then without, and threads take turns often.
+    """
+    usual, raised = sys.getswitchinterval(), 0
+    try:
+        pause = seconds
+        while not ended.acquire(timeout=pause) and running:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread), ctypes.py_object(_Stop)
+            )
+            raised += 1
+            pause = 0.01 if raised < _PATIENT else 0
+            if raised == _PATIENT:
+                sys.setswitchinterval(1e-6)
+    finally:
+        sys.setswitchinterval(usual)
+        left.append(True)
 
 
 @contextmanager

@@ -463,13 +463,13 @@ def _segments_are_no_places(model: nn.Module) -> bool:
 
 
 def _touched(model: nn.Module, segment: int, among: Callable[[Tensor], bool]) -> list[Tensor]:
-    """Of some parameters: which of their slices have a gradient, in all of their dimensions."""
+    """Of some parameters: which slices have a gradient, in each dimension; of vectors, whether."""
     used = sorted(set(_EVEN_WORDS[0].flatten().tolist()))
     inputs = _EVEN_WORDS[0], torch.full_like(_EVEN_WORDS[1], segment)
     every = [(p, g) for p, g in wiring.gradients(model, inputs, used) if g is not None]
     rounding = 1e-5 * max(float(g.abs().max()) for _, g in every)
     return [
-        gradient.abs().movedim(d, 0).reshape(p.size(d), -1).amax(1) > rounding
+        gradient.abs().movedim(d, 0).reshape(p.size(d) if p.dim() > 1 else 1, -1).amax(1) > rounding
         for p, gradient in every
         if among(p)
         for d in range(p.dim())

@@ -178,7 +178,7 @@ def _unbiased(x: Tensor) -> Tensor:
     return x.var(-1, keepdim=True)
 
 
-def _layer_norm(x: Tensor, gain: Tensor, shift: Tensor, eps: float) -> Tensor:
+def _layer_norm(x: Tensor, gain: Tensor, shift: Tensor, eps: float = 1e-5) -> Tensor:
     return _normalised(x, eps) * gain + shift
 
 

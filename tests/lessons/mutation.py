@@ -6,9 +6,11 @@ of right answers are equivalent, caught, named and survive; `--show` adds what i
 
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -47,42 +49,44 @@ def lessons() -> list[str]:
 
 
 def judged(lesson: str, name: str, every: int = 1) -> list[Judgement]:
-    """What becomes of each mutant of an exercise's right answers, or of each so-manieth."""
-    attempt.SECONDS = SECONDS
+    """What becomes of each mutant of an exercise's right answers, or of one in so many."""
     check = getattr(import_module(f"attnviz.lessons.{lesson}"), name)
     answers = import_module(f"right.{lesson}")
     inputs = [answers.INPUTS[name](Draw(f"judge {seed}")) for seed in range(JUDGED_ON)]
-    right = [check._right(case) for case in inputs]
     mutants = [m for function in answers.RIGHT[name] for m in mutants_of(function)]
     if hasattr(check.reference, "__code__"):
         mutants += mutants_of(check.reference)
-    return [_judged(check, mutant, inputs, right) for mutant in mutants[::every]]
+    with mock.patch.object(attempt, "SECONDS", SECONDS):
+        return [_judged(check, mutant, inputs) for mutant in mutants[::every]]
 
 
-def _judged(check: Exercise, mutant: Mutant, inputs: list[tuple], right: list) -> Judgement:
-    yours = []
-    for case in inputs:
-        yours.append(check._read(tried(mutant.function, case)))
-        if isinstance(yours[-1], Endless):
-            break
-    if not any(map(is_result, yours)) and not isinstance(yours[-1], Endless):
-        return Judgement(mutant.what, "crashes")
-    pairs = list(zip(yours, right, strict=False))
+def _judged(check: Exercise, mutant: Mutant, inputs: list[tuple]) -> Judgement:
     verdict = check(mutant.function)
     if verdict:
-        same = all(check._same(*pair) for pair in pairs)
-        return Judgement(mutant.what, "equivalent" if same else "survived", verdict.reason)
-    return Judgement(mutant.what, _kind(check, verdict.reason, yours, inputs), verdict.reason)
+        same = _agree(check, mutant.function, check.reference, inputs)
+        outcome = "equivalent" if same else "survived"
+    elif "it raised" in verdict.reason and _only_crashes(mutant.function, inputs):
+        outcome = "crashes"
+    else:
+        outcome = _kind(check, mutant.function, verdict.reason, inputs)
+    return Judgement(mutant.what, outcome, verdict.reason)
 
 
-def _kind(check: Exercise, reason: str, yours: list, inputs: list[tuple]) -> str:
+def _agree(check: Exercise, one: Callable, other: Callable, inputs: list[tuple]) -> bool:
+    both = ((check._read(tried(function, case)) for function in (one, other)) for case in inputs)
+    return all(check._same(*pair) for pair in both)
+
+
+def _only_crashes(function: Callable, inputs: list[tuple]) -> bool:
+    outcomes = (tried(function, case) for case in inputs)
+    return not any(is_result(one) or isinstance(one, Endless) for one in outcomes)
+
+
+def _kind(check: Exercise, function: Callable, reason: str, inputs: list[tuple]) -> str:
     of_this_text = [m.wrong for m in check.misconceptions if m.says == reason]
-    for wrong in of_this_text:
-        theirs = (check._read(tried(wrong, case)) for case in inputs)
-        if all(check._same(*pair) for pair in zip(yours, theirs, strict=False)):
-            return "named"
     if of_this_text:
-        return "misnamed"
+        fits = any(_agree(check, function, wrong, inputs) for wrong in of_this_text)
+        return "named" if fits else "misnamed"
     if reason.startswith(DIFFERENCE) and "return only" not in reason and "shape" not in reason:
         return "caught"
     return "raised" if reason.startswith("it raised") else "observed"
@@ -94,7 +98,7 @@ def report(chosen: list[str], show: bool) -> None:
     print(f"{'':32}" + "".join(f"{kind:>11}" for kind in kinds))
     total: Counter[str] = Counter()
     for lesson in chosen:
-        for name in import_module(f"right.{lesson}").RIGHT:
+        for name in import_module(f"right.{lesson}").INPUTS:
             found = judged(lesson, name)
             counts = Counter(one.outcome for one in found)
             total += counts

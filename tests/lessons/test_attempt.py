@@ -2,6 +2,7 @@
 
 import random
 import signal
+import sys
 import threading
 import time
 from _thread import interrupt_main
@@ -115,6 +116,15 @@ def test_what_ends_about_when_the_time_is_up_is_one_or_the_other_and_never_both(
         outcome = tried(work, (0.015 + 0.00025 * i,), 0.02)
         assert outcome == 1 or isinstance(outcome, Endless)
     time.sleep(0.05)  # nothing is on its way any more
+
+
+@pytest.mark.slow
+def test_however_often_it_is_stopped_nothing_is_left_locked_or_on_its_way():
+    for i in range(600):
+        outcome = tried(forever, (), 0.0005 + 0.000005 * i)
+        assert isinstance(outcome, Endless)
+    assert threading.active_count() == 1
+    assert sys.getswitchinterval() == pytest.approx(0.005)
 
 
 @pytest.mark.slow

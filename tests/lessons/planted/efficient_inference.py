@@ -50,7 +50,7 @@ def masked(weigh):
 
 def shared_out(scores, may_see):
     exponentials = torch.where(may_see, 2 ** (scores * math.log2(math.e)), 0)
-    return torch.einsum("bhqk,bhq->bhqk", exponentials, 1 / exponentials.sum(3))
+    return exponentials.mT.div(exponentials.sum(3).unsqueeze(2)).mT
 
 
 def keys_turned(query, key, value, past_key, past_value):
