@@ -89,11 +89,21 @@ def pytest_runtest_makereport(item, call):
     cell = [item.cell_num, call.duration, peak_memory(lesson.kernel.km.provisioner.pid)]
     report.user_properties.append((lesson.path.stem, cell))
     lesson.taken = [*getattr(lesson, "taken", []), cell]
+    if report.passed and (refused := refused_solution(item)):
+        report.outcome, report.longrepr = "failed", f"{lesson.path.name}: {refused}"
     broken = broken_promise(lesson.nb.cells[0].source, lesson.taken)
     if report.passed and broken and not getattr(lesson, "broken", False):  # once is enough
         lesson.broken = True
         report.outcome, report.longrepr = "failed", f"{lesson.path.name}: {broken}"
     return report
+
+
+def refused_solution(item):
+    """What the check says of a lesson's own solution; None where it passed."""
+    if "solution" not in item.cell.metadata.get("tags", []):
+        return None
+    said = [output.get("data", {}).get("text/plain", "") for output in item.test_outputs or []]
+    return None if any(", passed: " in text for text in said) else f"the solution's verdict: {said}"
 
 
 def peak_memory(pid):

@@ -20,11 +20,13 @@ DEAF = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.
 KEPT = "runs in under 1 minute and 1.0 GB"
 
 
-def run(folder, promise=KEPT, source="print(1 + 1)", shown="2\n", more=(), options=()):
+def run(
+    folder, promise=KEPT, source="print(1 + 1)", shown="2\n", more=(), options=(), metadata=None
+):
     cell = new_code_cell("# NBVAL_CHECK_OUTPUT\n" + source, execution_count=1)
     cell.outputs = [new_output("stream", name="stdout", text=shown)]
     cells = [new_markdown_cell(promise), cell]
-    cells += [new_code_cell(code, execution_count=2) for code in more]
+    cells += [new_code_cell(code, execution_count=2, metadata=metadata or {}) for code in more]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     (folder / "notebooks").mkdir()
     file = folder / "notebooks" / "lesson.ipynb"
@@ -41,6 +43,22 @@ def test_a_sound_notebook_passes(tmp_path):
     code, output = run(tmp_path)
     assert code == 0, output
     assert re.search(r"notebooks: \d\.\d minutes\nlesson: \d+ s, 0\.\d\d GB", output)
+
+
+SOLUTION = """
+class Verdict:
+    def __repr__(self):
+        return "✓ softmax, {}: right on all 14 inputs."
+display(Verdict())
+"""
+
+
+@pytest.mark.parametrize("verdict", ["passed", "wrong"])
+def test_a_solution_that_its_check_refuses_is_told(tmp_path, verdict):
+    tags = {"tags": ["solution"]}
+    code, output = run(tmp_path, more=[SOLUTION.format(verdict)], metadata=tags)
+    assert code == (verdict == "wrong"), output
+    assert ("the solution's verdict: ['✓ softmax, wrong" in output) == (verdict == "wrong")
 
 
 def test_a_promise_that_was_broken_is_told_once_with_the_cells_that_took_it(tmp_path):
