@@ -92,6 +92,8 @@ def quote(value: object) -> str:
         return f"a tensor {tuple(value.shape)}"
     if isinstance(value, nn.Module):
         return f"a {type(value).__name__.strip('_')}"
+    if isinstance(value, list | tuple) and any(map(callable, value)):
+        return f"[{', '.join(map(quote, value))}]"
     text = getattr(value, "__name__", None) or repr(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 

@@ -117,14 +117,21 @@ def _along(pairs: Pairs, axis: int) -> Iterator[str]:
     lengths = [r.shape[axis] for y, r in pairs if _wrong_places(y, r, axis)]
     if not wrong or min(lengths) < 2:
         return
-    if all(places == [0] for places in wrong):
-        yield f"only the first along {name} is wrong."
-    elif all(places == [n - 1] for places, n in zip(wrong, lengths, strict=True)):
-        yield f"only the last along {name} is wrong."
-    elif all(places == list(range(1, n)) for places, n in zip(wrong, lengths, strict=True)):
-        yield f"only the first along {name} is right."
-    elif all(places == list(range(n - 1)) for places, n in zip(wrong, lengths, strict=True)):
-        yield f"only the last along {name} is right."
+    for says, holds in _OF_PLACES:
+        if all(places == holds(n) for places, n in zip(wrong, lengths, strict=True)):
+            yield says.format(name)
+
+
+_OF_PLACES: tuple[tuple[str, Callable[[int], list[int]]], ...] = (  # which are wrong, of n
+    ("only the first along {} is wrong.", lambda n: [0]),
+    ("only the last along {} is wrong.", lambda n: [n - 1]),
+    ("only the first along {} is right.", lambda n: [*range(1, n)]),
+    ("only the last along {} is right.", lambda n: [*range(n - 1)]),
+    ("along {} places 0, 2, 4, … are wrong, the others right.", lambda n: [*range(0, n, 2)]),
+    ("along {} places 1, 3, 5, … are wrong, the others right.", lambda n: [*range(1, n, 2)]),
+    ("along {} the first half is wrong, the second right.", lambda n: [*range(n // 2)]),
+    ("along {} the second half is wrong, the first right.", lambda n: [*range(n // 2, n)]),
+)
 
 
 def _is_moved(yours: np.ndarray, right: np.ndarray, axis: int, by: int) -> bool:

@@ -87,6 +87,7 @@ def _kind(check: Exercise, function: Callable, reason: str, inputs: list[tuple])
     if of_this_text:
         fits = any(_agree(check, function, wrong, inputs) for wrong in of_this_text)
         return "named" if fits else "misnamed"
+    reason = reason.removesuffix(check.first_step)
     if reason.startswith(DIFFERENCE) and "return only" not in reason and "shape" not in reason:
         return "caught"
     return "raised" if reason.startswith("it raised") else "observed"

@@ -33,6 +33,15 @@ def first_only(axis):
     return spoilt
 
 
+def wrong_at(places):
+    def spoilt(right):
+        wrong = right.copy()
+        wrong[..., places] += np.random.default_rng(1).normal(size=wrong[..., places].shape)
+        return wrong
+
+    return spoilt
+
+
 def last_wrong(right):
     wrong = right.copy()
     wrong[..., -1] += np.random.default_rng(1).normal(size=wrong.shape[:-1])
@@ -55,6 +64,8 @@ def last_wrong(right):
         (first_only(0), "only the first along dimension -4 is right"),
         (first_only(1), "only the first along dimension -3 is right"),
         (first_only(2), "only the first along dimension -2 is right"),
+        (wrong_at(slice(0, None, 2)), "along dimension -1 places 0, 2, 4, … are wrong"),
+        (wrong_at(slice(1, None, 2)), "along dimension -1 places 1, 3, 5, … are wrong"),
         (last_wrong, "only the last along dimension -1 is wrong"),
     ],
 )
@@ -202,6 +213,17 @@ def test_an_argument_that_makes_no_difference_is_named(attempt, argument):
     reason = scaled(attempt).reason
     assert (f"it does not depend on {argument}:" in reason) == (argument is not None)
     assert "he numbers differ" in reason
+
+
+def test_so_is_a_function():
+    def of_both(x, one, other):
+        return one(x) + other(x)
+
+    def draw(draw):
+        return draw.tensor(*draw.sizes(2)), lambda x: x.sin(), lambda x: x.cos()
+
+    both = Exercise("both", of_both, drawn(4, draw), (), "Add.")
+    assert "does not depend on other:" in both(lambda x, one, other: one(x) + x).reason
 
 
 def test_so_is_one_of_text():
