@@ -437,12 +437,12 @@ def _from_zero(f: Callable, x: Tensor, baseline: Tensor, steps: int) -> Tensor:
 class _AlongTheWay(Exercise):
     """Says, of what it cannot explain, at which points f is asked."""
 
-    def _observed(self, attempt: Callable, yours: list[Any], right: list[Any]) -> str:
+    def _observed(self, attempt: Callable, yours: list[Any], right: list[Any]) -> str | None:
         seen = super()._observed(attempt, yours, right)
-        return seen or (_seen_of_points(attempt, self.cases[0]) if is_result(yours[0]) else "")
+        return seen or (_seen_of_points(attempt, self.cases[0]) if is_result(yours[0]) else None)
 
 
-def _seen_of_points(attempt: Callable, case: tuple) -> str:
+def _seen_of_points(attempt: Callable, case: tuple) -> str | None:
     f, x, baseline, steps = case
     asked: list[Tensor] = []
 
@@ -451,23 +451,21 @@ def _seen_of_points(attempt: Callable, case: tuple) -> str:
         return f(vectors)
 
     outcome = tried(attempt, (listening, x, baseline, steps))
-    if not is_result(outcome):  # some ways of asking cannot be listened to
-        return ""
-    if not asked:
-        return "f is never asked. "
+    if not is_result(outcome) or not asked:  # some ways of asking cannot be listened to
+        return None
     if any(point.shape != x.shape for point in asked):
-        return "f is not asked about tensors of the shape of x. "
+        return "f is not asked about tensors of the shape of x."
     way = x - baseline
     shares = sorted(float(((point - baseline) * way).sum() / (way * way).sum()) for point in asked)
     between = {share: baseline + share * way for share in shares}.values()
     if not all(any(torch.allclose(p, b, atol=1e-4) for b in between) for p in asked):
-        return "some points are not on the straight way from the baseline to x. "
+        return "some points are not on the straight way from the baseline to x."
     if len(shares) != steps or not np.allclose(shares, _points(steps, 0.5), atol=1e-4):
         return (
             f"with {steps} steps your points stand at {_listed(shares)} of the way from the "
-            f"baseline to x, where {_listed(_points(steps, 0.5))} is right. "
+            f"baseline to x, where {_listed(_points(steps, 0.5))} is right."
         )
-    return "the points are right; look at what becomes of the gradients. "
+    return "the points are right; look at what becomes of the gradients."
 
 
 def _listed(shares: Sequence[float]) -> str:

@@ -302,7 +302,7 @@ PLANTED = [
         way(middles, moved, lambda b: b + 1),
         "some points are not on the straight way",
     ),
-    ("integrated_gradients", lambda f, x, b, n: (x - b) / n, "f is never asked"),
+    ("integrated_gradients", lambda f, x, b, n: (x - b) / n, "does not depend on f"),
     ("integrated_gradients", summed_steps, "not divided by steps"),
     ("integrated_gradients", way(middles, moved, torch.zeros_like), "between zero and x"),
     ("integrated_gradients", way(middles, lambda x, b: b - x), "the sign is wrong"),
