@@ -70,8 +70,8 @@ class Repair:
         for one in self.properties:
             holds = tried(lambda holds=one.holds: holds(model), ())
             if not is_result(holds):  # such as shapes that do not fit
-                return self._wrong(said(holds, "the model"))
-            if not holds:
+                failed.append(said(holds, "the model"))
+            elif not holds:
                 failed.append(one.says)
         total = len(self.properties)
         if not failed:

@@ -95,6 +95,13 @@ class Zoomed:
             self.page.mouse.wheel(0, by)
             self.page.evaluate(PAINTED)  # a busy browser makes one of several that wait
 
+    def expect_other_labels(self, before):
+        for _ in range(100):
+            if self.labels("key") != before:
+                return
+            self.page.wait_for_timeout(20)
+        raise AssertionError("the same labels after two seconds")
+
     def expect_detail(self, which):
         expect(self.matrix).to_have_attribute("data-detail", which)
 
@@ -129,10 +136,10 @@ def close_up(zoomed, x, y):
     """Zoom in at a place until single weights are there; return the query and key under it."""
     zoomed.point(x + 5, y + 5)  # a pointer that moved means to zoom
     zoomed.point(x, y)
-    for _ in range(12):
-        if zoomed.matrix.get_attribute("data-detail") == "exact":
-            break
+    for _ in range(6):
+        before = zoomed.labels("key")
         zoomed.wheel(1)
+        zoomed.expect_other_labels(before)
     zoomed.expect_detail("exact")
     query, last, key, last_key = zoomed.point(x + 0.1, y)
     assert (query, key) == (last, last_key)
