@@ -52,17 +52,26 @@ def test_a_sample_of_mutants_is_caught(lesson, name):
     good_enough(judged(lesson, name, every=EVERY), lesson)
 
 
+OUTCOMES = Counter()  # of all lessons, which one process goes through
+
+
 @pytest.mark.slow
 @pytest.mark.rare
 @pytest.mark.parametrize("lesson", lessons())
-def test_all_mutants_are_caught_and_most_are_named(lesson):
-    outcomes = Counter()
+def test_all_mutants_are_caught(lesson):
     for name in answers(lesson).INPUTS:
         found = judged(lesson, name)
         good_enough(found, lesson)
-        outcomes += Counter(one.outcome for one in found)
-    named = outcomes["named"] + outcomes["observed"]
-    assert named >= 0.6 * (named + outcomes["raised"] + outcomes["caught"])
+        OUTCOMES.update(one.outcome for one in found)
+
+
+@pytest.mark.slow
+@pytest.mark.rare
+def test_of_most_mutants_more_is_said_than_where_they_differ():
+    told = OUTCOMES["named"] + OUTCOMES["observed"]
+    run = told + OUTCOMES["raised"] + OUTCOMES["caught"]
+    assert run >= 1500
+    assert told >= 0.6 * run
 
 
 def test_a_mutant_is_one_change():
