@@ -105,6 +105,7 @@ def test_what_calls_the_function_that_it_was_given_endlessly_is_stopped():
     assert isinstance(tried(ask, (lambda ids: torch.zeros(3),), 0.2), Endless)
 
 
+@pytest.mark.slow
 def test_what_ends_about_when_the_time_is_up_is_one_or_the_other_and_never_both():
     def work(seconds):
         end = time.perf_counter() + seconds

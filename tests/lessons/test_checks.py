@@ -41,6 +41,7 @@ def test_every_exercise_has_a_solution_here(lesson):
     assert len(checks_of(lesson)) >= (1 if lesson == "start_here" else 4)
 
 
+@pytest.mark.slow
 @every_check
 def test_an_independent_solution_passes(lesson, name):
     verdict = CHECKS[lesson, name](TABLES[lesson].SOLUTIONS[name])

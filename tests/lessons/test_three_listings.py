@@ -10,6 +10,8 @@ from torch import nn
 import attnviz as av
 from attnviz.lessons import three_listings as lesson
 
+pytestmark = pytest.mark.slow  # each repair is tried with thirty properties
+
 
 @pytest.mark.parametrize(
     ("name", "bug", "diagnosis"),
