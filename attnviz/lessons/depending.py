@@ -17,15 +17,16 @@ def unused_argument(
     same: Callable[[Any, Any], bool],
     attempt: Callable,
     reference: Callable,
-    cases: Sequence[tuple],
+    known: Sequence[tuple[tuple, Any, Any]],
 ) -> str | None:
     """The first argument that changes the right answer wherever it changes, and never the reader's.
 
     outcome: of a function and its arguments.   same: whether two outcomes are.
+    known: lists of arguments, each with the reader's outcome and the right one.
     """
     for place, name in enumerate(_names(reference)):
-        found = list(_differences(outcome, same, attempt, reference, cases, place))
-        if len(found) >= _ENOUGH and not any(found):
+        asked = list(_should_differ(outcome, same, reference, known, place))
+        if len(asked) >= _ENOUGH and all(same(y, outcome(attempt, case)) for case, y in asked):
             return f"it does not depend on {name}: with another one the result stays the same."
     return None
 
@@ -55,23 +56,22 @@ def _names(function: Callable) -> list[str]:
     return [name for name, p in parameters.items() if p.kind in known]
 
 
-def _differences(
+def _should_differ(
     outcome: Callable,
     same: Callable,
-    attempt: Callable,
     reference: Callable,
-    cases: Any,
+    known: Sequence[tuple[tuple, Any, Any]],
     place: int,
-) -> Iterator[bool]:
-    """For each input on which the right answer changes with an argument: does the reader's?"""
-    for case in cases:
+) -> Iterator[tuple[tuple, Any]]:
+    """Lists of arguments with one changed that changes the right answer; the reader's without."""
+    for case, yours, right in known:
         other = _another(case[place]) if place < len(case) else None
         if other is None:
             continue
         changed = (*case[:place], other, *case[place + 1 :])
-        right, right_now = outcome(reference, case), outcome(reference, changed)
-        if is_result(right) and is_result(right_now) and not same(right, right_now):
-            yield not same(outcome(attempt, case), outcome(attempt, changed))
+        right_now = outcome(reference, changed)
+        if is_result(right_now) and not same(right, right_now):
+            yield changed, yours
 
 
 def _another(value: Any) -> Any:

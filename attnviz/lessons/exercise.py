@@ -120,7 +120,8 @@ class Exercise:
         pairs = [(y, r) for y, r in zip(yours, right, strict=True) if is_result(y)]
         seen = self._seen(pairs) if pairs else None
         if seen is None and len(pairs) == len(yours):
-            seen = unused_argument(self._outcome, self._same, attempt, self.reference, self.cases)
+            known = list(zip(self.cases, yours, right, strict=True))
+            seen = unused_argument(self._outcome, self._same, attempt, self.reference, known)
         return seen or self._seen_at_least(pairs)
 
     def _seen_at_least(self, pairs: list[tuple[Any, Any]]) -> str | None:

@@ -669,13 +669,7 @@ def _offsets(text: str, pieces: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _without_any_mark(text: str, pieces: Sequence[str]) -> list[tuple[int, int]]:
-    found, end = [], 0
-    for piece in pieces:
-        letters = piece.replace("#", "")
-        start = text.index(letters, end)
-        end = start + len(letters)
-        found.append((start, end))
-    return found
+    return _offsets(text, [piece.replace("#", "") for piece in pieces])
 
 
 def _without_lengths(text: str, pieces: Sequence[str]) -> list[tuple[int, int]]:
@@ -687,12 +681,7 @@ def _without_lengths(text: str, pieces: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _without_two_letters(text: str, pieces: Sequence[str]) -> list[tuple[int, int]]:
-    found, end = [], 0
-    for piece in pieces:
-        start = text.index(piece[2:], end)
-        end = start + len(piece[2:])
-        found.append((start, end))
-    return found
+    return _offsets(text, [piece[2:] for piece in pieces])
 
 
 def _from_the_start(text: str, pieces: Sequence[str]) -> list[tuple[int, int]]:
