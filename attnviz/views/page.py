@@ -8,6 +8,8 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attnviz.views.visible import sendable
+
 if TYPE_CHECKING:
     from attnviz.views.view import View
 
@@ -51,7 +53,7 @@ def page(view: "View") -> str:
     stub = (_HERE / "page.js").read_text(encoding="utf-8")
     widget = view._esm.replace("export default", "const widget =")
     return _PAGE.format(
-        title=escape(view.title or "Attention").encode("utf-8", "replace").decode(),
+        title=escape(sendable(view.title or "Attention")),
         style=(_HERE / "static" / "page.css").read_text(encoding="utf-8") + view._css,
         state=_dump({"state": state, "answers": answers}).replace("<", "\\u003c"),
         bytes=base64.b64encode(_gzip(b"".join(pool.parts))).decode(),
