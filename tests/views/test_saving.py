@@ -195,7 +195,7 @@ class TestPage:
         state, *_ = parts_of(text)
         assert state["query_tokens"][0] == state["title"] == hostile
         title = unescape(re.search("<title>(.*?)</title>", text, re.S)[1])
-        assert title == hostile.replace("\ud800", "?")
+        assert title == hostile.replace("\ud800", "U+D800")
 
     def test_hostile_labels_of_heads(self, save):
         weights = [np.tile(uniform(len(HOSTILE)), (2, 1, 1))]
