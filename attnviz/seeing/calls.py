@@ -1,6 +1,7 @@
 """The forms in which attention is called, brought to one: (batch, heads, token, d_k)."""
 
 import math
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnviz.seeing.leading import Lead
 from attnviz.seeing.record import AttentionRecord, Change, attention_weights, changed_head
-from attnviz.seeing.scores import Scores
 
 
 def as_four(tensor: Tensor, heads: int | None = None) -> Tensor:
@@ -20,6 +21,37 @@ def as_four(tensor: Tensor, heads: int | None = None) -> Tensor:
     if tensor.dim() == 3:
         return tensor.unflatten(0, (-1, heads)) if heads else tensor[:, None]
     return tensor[None, None] if tensor.dim() == 2 else tensor.flatten(0, -4)
+
+
+def _as_plain(mask: Tensor | None, device: torch.device) -> Tensor | None:
+    """A mask as numbers or bool, where it is one of torch's causal biases, which hold neither."""
+    biases = sys.modules.get("torch.nn.attention.bias")  # where it was not imported, there are none
+    if biases is not None and isinstance(mask, biases.CausalBias):
+        return mask._materialize(device)
+    return mask
+
+
+def in_form_of(weights: Tensor, four: Tensor, order: list[int]) -> Tensor:
+    """Weights (batch, heads, query, key) in the form, type and memory of those they replace.
+
+    order: the order of dimensions that brought these to (..., query, key).
+    """
+    four = four.reshape([weights.size(d) for d in order]).to(weights.dtype)
+    changed = four.permute([order.index(i) for i in range(len(order))])
+    in_memory = sorted(range(weights.dim()), key=weights.stride, reverse=True)
+    if not weights.permute(in_memory).is_contiguous():
+        return changed
+    changed = changed.permute(in_memory).contiguous()
+    return changed.permute([in_memory.index(i) for i in range(weights.dim())])
+
+
+def _mask(mask: Tensor, lead: Lead, form: torch.Size) -> Tensor:
+    """A mask as (batch, heads, query, key), where each may be 1."""
+    if mask.dim() <= 2:
+        return as_four(mask)
+    if not lead.is_plain(form):
+        return lead.to_four(mask.expand(*form, *mask.shape[-2:]))
+    return mask[(None,) * (4 - mask.dim())]
 
 
 @dataclass
@@ -34,6 +66,7 @@ class FusedCall:
     is_causal: bool
     scale: float
     form: torch.Size  # (..., query) as the caller has them
+    lead: Lead  # what the dimensions before the query are
 
     @classmethod
     def bind(
@@ -47,20 +80,30 @@ class FusedCall:
         *,
         scale: float | None = None,
         enable_gqa: bool = False,
+        lead: Lead | None = None,
     ) -> "FusedCall":
-        """Take the arguments as the function takes them."""
+        """Take the arguments as the function takes them; lead: as `Lead` has it, where known."""
         scale = 1 / math.sqrt(query.size(-1)) if scale is None else scale
-        lead = query.shape[:-2]
-        if not enable_gqa:  # the leading dimensions may broadcast
-            key, value = (t.expand(*lead, *t.shape[-2:]) for t in (key, value))
-        if attn_mask is not None and attn_mask.dim() > 2:
-            if query.dim() > 4:
-                attn_mask = attn_mask.expand(*lead, *attn_mask.shape[-2:])
-            while attn_mask.dim() < query.dim():
-                attn_mask = attn_mask[None]
-        mask = None if attn_mask is None else as_four(attn_mask)
-        four = (as_four(t) for t in (query, key, value))
-        return cls(*four, mask, dropout_p, is_causal, scale, query.shape[:-1])
+        form = query.shape[:-2]
+        attn_mask = _as_plain(attn_mask, query.device)
+        if lead is None or enable_gqa:
+            lead = Lead.plain(form)
+        if enable_gqa:  # keys have fewer heads
+            key, value = map(as_four, (key, value))
+        else:  # the leading dimensions may broadcast
+            key, value = (lead.to_four(t.expand(*form, *t.shape[-2:])) for t in (key, value))
+        mask = None if attn_mask is None else _mask(attn_mask, lead, form)
+        return cls(
+            lead.to_four(query),
+            key,
+            value,
+            mask,
+            dropout_p,
+            is_causal,
+            scale,
+            query.shape[:-1],
+            lead,
+        )
 
     def unpacked(self, module: nn.Module) -> "FusedCall":
         """The call with its heads apart, where transformers packed them.
@@ -95,12 +138,11 @@ class FusedCall:
         if value.size(1) != self.heads:
             value = value.repeat_interleave(self.heads // value.size(1), dim=1)
         mixed = F.dropout(weights, self.dropout).to(value.dtype) @ value
-        return mixed.reshape(*self.form, mixed.size(-1))
+        return self._back(mixed)
 
     def mix_changed(self, output: Tensor, changes: dict[int, Change]) -> Tensor:
         """The call's own output with the changed heads computed anew, and nothing else touched."""
-        shape = output.shape
-        output = output.reshape(*self.query.shape[:3], -1).clone()
+        output = self.lead.to_four(output).reshape(*self.query.shape[:3], -1).clone()
         shared = self.heads // self.key.size(1)  # heads that share a key, with grouped queries
         for head, change in changes.items():
             group = slice(head // shared, head // shared + 1)
@@ -111,63 +153,22 @@ class FusedCall:
             weights = attention_weights(query, self.key[:, group], mask, self.is_causal, self.scale)
             weights = F.dropout(changed_head(weights[:, 0], change, head), self.dropout)
             output[:, head] = weights.to(output.dtype) @ self.value[:, group][:, 0]
-        return output.reshape(shape)
+        return self._back(output)
+
+    def _back(self, output: Tensor) -> Tensor:
+        """An output (batch, heads, query, d_v) in the form of the call's own."""
+        four = output.reshape(-1, self.lead.n_heads, self.form[-1], output.size(-1))
+        return self.lead.back(four, self.form[:-1])
 
 
-@dataclass
-class WrittenOut:
-    """What is known of a tensor of weights on its way from the softmax to the values.
-
-    undropped: the weights before dropout, when dropout has been on them.
-    heads:     how many heads were folded into the batch, if they were.
-    record:    what was recorded of them, once they have met the values.
-    scores:    what the softmax was given, as far as that is known, until then.
-    """
-
-    undropped: Tensor | None = None
-    heads: int | None = None
-    record: AttentionRecord | None = None
-    scores: Scores | None = None
-
-    def carry_over(self, changed: Tensor, weights: Tensor) -> Tensor:
-        """Changed weights in the form of the old, under the dropout that the old went through."""
-        changed = changed.reshape(weights.shape).to(weights.dtype)
-        if self.undropped is None:
-            return changed
-        undropped = self.undropped.detach().reshape(weights.shape)
-        kept = (weights.detach() / undropped).masked_fill(undropped == 0, 1)
-        return changed * kept
-
-
-def einsum_order(equation: Any, number: int) -> list[int] | None:
-    """The order that brings the weights in an einsum to (..., query, key).
-
-    equation: as given to torch.einsum.   number: which of its operands the weights are.
-    The key is their last dimension, along which the softmax ran; the query is the one that the
-    output has too, and no other operand. None where the equation does not tell.
-    """
-    if not isinstance(equation, str) or "->" not in equation or "." in equation:
-        return None
-    inputs, output = equation.replace(" ", "").split("->")
-    labels = inputs.split(",")
-    weights, others = labels[number], "".join(labels[:number] + labels[number + 1 :])
-    queries = [d for d in weights if d in output and d not in others]
-    if len(queries) != 1:
-        return None
-    rest = [d for d in weights[:-1] if d not in queries]
-    return [weights.index(d) for d in (*rest, *queries, weights[-1])]
-
-
-def kind_of(module: nn.Module, args: tuple, kwargs: dict, record: AttentionRecord) -> str:
+def kind_of(module: nn.Module, args: tuple, record: AttentionRecord) -> str:
     """Whether a module attended to its own tokens or to others that it was given beside them.
 
     Others are a second sequence among its arguments: (batch, key, width), with as many tokens as
     the attention had keys. Numbers for a mask, (batch, query, key), are no sequence.
     """
     sequences = [
-        t
-        for t in (*args, *kwargs.values())
-        if isinstance(t, Tensor) and t.dim() == 3 and t.is_floating_point()
+        t for t in args if isinstance(t, Tensor) and t.dim() == 3 and t.is_floating_point()
     ]
     mask = (record.n_queries, record.n_keys)
     others = [

@@ -1,9 +1,12 @@
 """Ready-made changes for `edit`: functions from a head's weights to other weights.
 
 Each takes and returns one head's weights, (batch, query, key). Places with weight zero, such as the
-future under a causal mask, stay zero.
+future under a causal mask, stay zero. Where a share of a row goes to no key (the record's `rest`),
+that share stays, and what the keys get is changed: only `off`, and a change that leaves a query no
+key at all, give the whole row to none.
 """
 
+import torch
 from torch import Tensor
 
 from attnviz.checks import check_number, check_whole
@@ -18,7 +21,7 @@ def off(weights: Tensor) -> Tensor:
 
 def uniform(weights: Tensor) -> Tensor:
     """Attend to every key alike that had any weight (Voita et al. 2019 compare with such heads)."""
-    return _normalise((weights > 0).to(weights.dtype))
+    return _normalise((weights > 0).to(weights.dtype)) * _shared(weights)
 
 
 def only(key: int) -> Change:
@@ -35,7 +38,7 @@ def only(key: int) -> Change:
             raise ValueError(f"only({key}) names a key that is not among the {n_keys}")
         chosen = (weights > 0).to(weights.dtype) * 0
         chosen[..., key] = (weights[..., key] > 0).to(weights.dtype)
-        return chosen
+        return chosen * _shared(weights)
 
     return change
 
@@ -51,7 +54,7 @@ def temperature(t: float) -> Change:
         seen = weights > 0
         largest = weights.amax(-1, keepdim=True).clamp_min(1e-30)
         relative = (weights / largest).masked_fill(~seen, 1)  # 1 has a finite gradient
-        return _normalise(relative.pow(1 / t) * seen)
+        return _normalise(relative.pow(1 / t) * seen) * _shared(weights)
 
     return change
 
@@ -70,9 +73,17 @@ def mask(allowed: Tensor) -> Change:
                 f"allowed must be (key,) or (query, key) = {tuple(weights.shape[-2:])}, "
                 f"got {tuple(allowed.shape)}"
             )
-        return _normalise(weights * allowed.to(weights.device))
+        return _normalise(weights * allowed.to(weights.device)) * _shared(weights)
 
     return change
+
+
+def _shared(weights: Tensor) -> Tensor:
+    """What the keys of each row share, (..., 1): 1 without sinks, as far as rounding tells, and
+    where the weights are nan, which a change may hide."""
+    sums = weights.sum(-1, keepdim=True, dtype=torch.promote_types(weights.dtype, torch.float32))
+    rounding = max(1e-5, torch.finfo(weights.dtype).eps)
+    return torch.where((sums - 1).abs() > rounding, sums, 1).to(weights.dtype)
 
 
 def _normalise(weights: Tensor) -> Tensor:

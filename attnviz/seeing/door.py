@@ -2,111 +2,119 @@
 
 A `TorchFunctionMode` is called for every torch function that runs in its thread. Here it lets all
 pass but the few that attention is made of: the fused `scaled_dot_product_attention`; PyTorch's
-`multi_head_attention_forward`; and, for models that write attention out, a softmax over the last
-dimension whose result goes on to be multiplied with something.
+`multi_head_attention_forward`; and, for models that write attention out, a softmax, or what stands
+for one, whose result is followed until it is multiplied with the values.
 """
 
 import sys
-import threading
 import types
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from inspect import signature
-from typing import Any, Protocol
+from threading import get_ident
+from types import FrameType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from attnviz.seeing.calls import FusedCall, WrittenOut, as_four, einsum_order, kind_of
+from attnviz.seeing.account import Account, unseen
+from attnviz.seeing.books import Books, of_call, of_weights
+from attnviz.seeing.calls import FusedCall, in_form_of, kind_of
+from attnviz.seeing.copies import Copies
+from attnviz.seeing.entrance import Entrance
+from attnviz.seeing.facts import Fact, KnownModel
+from attnviz.seeing.following import (
+    LOGARITHMS,
+    NUMBERS,
+    Followed,
+    Following,
+    NotAgain,
+    Origin,
+)
+from attnviz.seeing.leading import Lead
+from attnviz.seeing.passes import Running
+from attnviz.seeing.products import Product, changes_in_place, name_of
+from attnviz.seeing.recomputing import Past, follow_when_run_again, has_graph_later
 from attnviz.seeing.record import AttentionRecord, Change, apply_changes
+from attnviz.seeing.scores import Scores
 from attnviz.seeing.trail import PRODUCTS, Trail
+from attnviz.seeing.visible import (
+    FLEX,
+    check_one_item,
+    check_plain,
+    refuse_flex,
+    unbatched,
+)
 
 _SOFTMAX = {torch.softmax, F.softmax, Tensor.softmax, torch.special.softmax}
-_DROPOUT = {torch.dropout, F.dropout, torch.dropout_}
-_PRODUCT = {
-    *(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.einsum),
+_LOG_SOFTMAX = {torch.log_softmax, F.log_softmax, Tensor.log_softmax, torch.special.log_softmax}
+_LIKE_SOFTMAX = {"sigmoid": "", "expit": "", "relu": "", "exp": NUMBERS}
+_WATCHED = {
+    *(F.scaled_dot_product_attention, F.multi_head_attention_forward),
+    *(_SOFTMAX | _LOG_SOFTMAX | PRODUCTS),
 }
-_WATCHED = {F.scaled_dot_product_attention, F.multi_head_attention_forward, *_SOFTMAX, *PRODUCTS}
+_ATTENDING = {
+    *(F.scaled_dot_product_attention, F.multi_head_attention_forward),
+    *(_SOFTMAX | _LOG_SOFTMAX),
+}
 _WITH_FAST_PATH = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
-_VISIBLE = ("sdpa", "eager", None)  # what transformers may call a model's attention
 
 
-class _Here(threading.local):
-    """What each thread has of its own."""
-
-    def __init__(self) -> None:
-        self.doors: dict[int, Door] = {}  # by the id of their model
-        self.paused = False  # while a module runs unseen, by every door
-
-
-class Listener(Protocol):
-    """A capture or an edit."""
-
-    with_gradients: bool
-
-    def changes(self, index: int, heads: int) -> dict[int, Change]: ...
-    def hear(self, record: AttentionRecord) -> None: ...
-    def miss(self, path: str) -> None: ...
-
-
-@dataclass
-class _Frame:
-    """A module that is running."""
-
-    module: nn.Module
-    records: list[AttentionRecord]
-    changed: bool = False
-    inner: int = 0  # attentions in the modules inside it
-
-
-class Door(TorchFunctionMode):
+class Door(Entrance):
     """The attentions of one model in one thread, numbered, told to listeners, changed by them."""
 
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.paths: dict[int, str] = {}
-        for name, module in model.named_modules():
-            _check_visible(module)
-            self.paths[id(module)] = name or type(module).__name__
-        self.listeners: list[Listener] = []
-        self.thread = threading.get_ident()
-        self.stack: list[_Frame] = []
-        self.multi_heads: list[tuple[int, str]] = []  # heads and kind of the running nn functions
-        self.written: dict[int, tuple[weakref.ref, WrittenOut]] = {}
+    def __init__(self, model: nn.Module, known: KnownModel, past: Past | None = None):
+        super().__init__(model, known, past)
+        self.books = Books(model, known, self._path)
+        self.multi_heads: list[int] = []  # heads of the running nn functions
+        self.following = Following()
+        self.copies = Copies()
         self.trail = Trail()
-        self.pass_number, self.index = -1, 0
 
     def __torch_function__(
         self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        watched = func in _WATCHED or self.written or self.trail.known
-        if not watched or not self.stack:
+        watched = func in _WATCHED or self.following.known or self.trail.known
+        if not watched or not self.hears():
+            if func is FLEX and self.stack and self.hears():
+                refuse_flex()
+            return func(*args, **kwargs)
+        called = self.stack and self.stack[-1].called
+        if func in _ATTENDING or (func in PRODUCTS and not called):
+            self._look_around(sys._getframe(1))
+        if not self.stack:
             return func(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
             return self._fused(func, args, kwargs)
         if func is F.multi_head_attention_forward:
             return self._multi_head(func, args, kwargs)
-        if func in _SOFTMAX:
+        if func in _SOFTMAX or func in _LOG_SOFTMAX:
             return self._softmax(func, args, kwargs)
         return self._follow(func, args, kwargs)
 
     # --- the attentions -----------------------------------------------------------------------
 
     def _fused(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
-        call = FusedCall.bind(*args, **kwargs).unpacked(self.stack[-1].module)
-        changes = self._changes(call.heads)
-        record = self._record(**call.kept(), changes=changes)
-        if self._with_gradients:
-            self._keep_in_graph(record, call.weights())
-            output = call.mix(record.written_out)
-        else:
-            output = func(*args, **kwargs)
-            output = call.mix_changed(output, changes) if changes else output
+        check_plain(self._path(), *args, *kwargs.values())
+        query, key = (
+            args[i] if len(args) > i else kwargs[n] for i, n in enumerate(("query", "key"))
+        )
+        fact = self._fact(lambda account: of_call(account, query, key))
+        call = FusedCall.bind(*args, **kwargs, lead=fact and fact.lead)
+        call = call.unpacked(self.stack[-1].module)
+        changes = self._changes(call.heads, (call.query.size(2), call.key.size(2)))
+        if changes or self._with_gradients:
+            check_one_item(self._path(), call.query, call.key, call.value)
+        record = self._record(fact, **call.kept(), changes=changes)
+        with self.books.seeing():
+            if self._with_gradients:
+                self._keep_in_graph(record, call.weights())
+                output = call.mix(record.written_out)
+            else:
+                output = func(*args, **kwargs)
+                output = call.mix_changed(output, changes) if changes else output
         self._tell(record)
         return output
 
@@ -116,11 +124,11 @@ class Door(TorchFunctionMode):
         Its first line would hand the call back to this mode, so a copy without that line's check
         runs: the same code, hence the same numbers.
         """
+        check_plain(self._path, *args, *kwargs.values())
         bound = signature(func).bind(*args, **kwargs).arguments
-        kind = "self" if bound["query"] is bound["key"] else "cross"
         names = {**func.__globals__, "has_torch_function": lambda tensors: False}
         unchecked = types.FunctionType(func.__code__, names, argdefs=func.__defaults__)
-        self.multi_heads.append((bound["num_heads"], kind))
+        self.multi_heads.append(bound["num_heads"])
         try:
             with self:
                 return unchecked(*args, **kwargs)
@@ -128,101 +136,168 @@ class Door(TorchFunctionMode):
             self.multi_heads.pop()
 
     def _softmax(self, func: Callable, args: tuple, kwargs: dict) -> Tensor:
+        """Follow a softmax; over another dimension than the last, only if it is of attention."""
+        scores = self.trail.recall(args[0] if args else kwargs.get("input"))
         result = func(*args, **kwargs)
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-        if result.dim() >= 2 and dim in (-1, result.dim() - 1):
-            scores = self.trail.recall(args[0] if args else kwargs.get("input"))
-            self._remember(result, WrittenOut(scores=scores))
+        if not isinstance(dim, int) or result.dim() < 2 or result.is_nested:
+            return result
+        dim %= result.dim()
+        scores = scores and scores.along(dim, result.dim())
+        known = self._is_attention(scores)
+        if known or dim == result.dim() - 1:
+            unready = LOGARITHMS if func in _LOG_SOFTMAX else ""
+            self.following.start(result, dim, scores, known, unready, self.books.made(result))
+        return result
+
+    def _is_attention(self, scores: Scores | None) -> bool:
+        """Whether scores are a product of two activations, and not one of a layer's own."""
+        if scores is None:
+            return False
+        parts = (scores.query.tensor, scores.key.tensor)
+        parameters = list(self.stack[-1].module.parameters())
+        return not any(torch._C._is_alias_of(p, t) for p in parameters for t in parts)
+
+    def _unfollowed(self, func: Callable, args: tuple, kwargs: dict) -> Any:
+        """Follow scores, and what some models make of them in the place of a softmax."""
+        name = name_of(func)
+        scores = self.trail.recall(args[0]) if name in _LIKE_SOFTMAX and args else None
+        result = self.trail.run(func, args, kwargs)
+        if self._is_attention(scores):
+            dim = result.dim() - 1 if scores.order is None else scores.order[-1]
+            made = self.books.made(result)
+            self.following.start(result, dim, scores, True, _LIKE_SOFTMAX[name], made)
         return result
 
     def _follow(self, func: Callable, args: tuple, kwargs: dict) -> Any:
-        """Follow the result of a softmax, through casts, masks and dropout, to the values."""
-        operands = args[1:] if func is torch.einsum else args
-        if operands and isinstance(operands[0], list | tuple):
-            operands = tuple(operands[0])
-        weights = next((a for a in operands if self._recall(a)), None)
-        if weights is None:
-            return self.trail.run(func, args, kwargs)
-        found = self._recall(weights)
-        if func in _PRODUCT and (weights is operands[0] or func is torch.einsum):
-            changed = self._at_the_values_of(func, args[0], operands, weights, found)
-            operands = tuple(changed if t is weights else t for t in operands)
-            return func(*((args[0],) if func is torch.einsum else ()), *operands, **kwargs)
+        """Follow weights to the values, and give these the changed ones."""
+        following = self.following
+        found = following.among(args, kwargs)
+        if not found:
+            return self._unfollowed(func, args, kwargs)
+        if met := following.at_the_values(func, args, kwargs, found):
+            tensor, followed, product = met
+            with self.books.seeing():
+                self._at_the_values(tensor, followed, product)
+            if followed.origin.changed is not None:
+                args, kwargs = self._changed(args, kwargs, followed.origin)
+            return func(*args, **kwargs)
+        if args and changes_in_place(func):
+            self._keep_record(args[0])
+        known_as = following.before(func, args, kwargs)
         result = func(*args, **kwargs)
-        if isinstance(result, Tensor) and _goes_on_as(weights, result):
-            undropped = found.undropped
-            if undropped is None and func in _DROPOUT and result is not weights:
-                undropped = weights
-            folded = weights.size(1) if (weights.dim(), result.dim()) == (4, 3) else found.heads
-            self._remember(result, replace(found, undropped=undropped, heads=folded))
+        following.after(func, args[0] if args else None, known_as, kwargs, result)
         return result
 
-    def _at_the_values_of(
-        self, func: Callable, equation: Any, operands: tuple, weights: Tensor, found: WrittenOut
-    ) -> Tensor:
-        """As `_at_the_values`, for an einsum in whatever order of dimensions it has the weights."""
-        order = None
-        if func is torch.einsum:
-            order = einsum_order(equation, [t is weights for t in operands].index(True))
-        if order is None or order == sorted(order):
-            return self._at_the_values(found, weights)
-        undropped = None if found.undropped is None else found.undropped.permute(order)
-        turned = replace(found, undropped=undropped, heads=None)
-        changed = self._at_the_values(turned, weights.permute(order))
-        found.record, found.scores = turned.record, turned.scores
-        return changed.permute([order.index(i) for i in range(len(order))])
-
-    def _at_the_values(self, written: WrittenOut, weights: Tensor) -> Tensor:
+    def _at_the_values(self, tensor: Tensor, followed: Followed, product: Product | None) -> None:
         """Record weights that were written out, and change them before they meet the values."""
-        heads = self.multi_heads[-1][0] if self.multi_heads else written.heads
-        undropped = weights if written.undropped is None else written.undropped
-        four = as_four(undropped, heads)
-        if written.record is None:
-            changes = self._changes(four.size(1))
-            made_of = written.scores.behind(four) if written.scores else {}
-            written.record = self._record(written_out=four.detach(), changes=changes, **made_of)
-            written.scores = None
-            if self._with_gradients:
-                self._keep_in_graph(written.record, four)
-            self._tell(written.record)
-            if self._with_gradients:  # the graph must run through the tensor that was kept
-                return written.carry_over(written.record.written_out, weights)
-        changes = written.record.changes
-        if not changes:
-            return weights
-        return written.carry_over(apply_changes(four, changes), weights)
+        origin = followed.origin
+        if origin.record is not None:
+            return
+        weights = tensor if followed.made is None else followed.weights
+        order = origin.order(product, tensor, followed.axes)
+        turned = weights.permute(order)
+        fact = self._fact(
+            lambda account: of_weights(account, turned, origin.known, tensor, product)
+        )
+        if fact and fact.left_out:
+            return
+        for made in origin.made:
+            made.seen = True
+        heads = self.multi_heads[-1] if self.multi_heads else origin.heads
+        lead = (fact and fact.lead) or Lead.plain(turned.shape[:-2], heads)
+        four = lead.to_four(turned)
+        changes = self._changes(four.size(1), tuple(four.shape[2:]))
+        if changes or self._with_gradients:
+            check_one_item(self._path(), four)
+        known = origin.scores is not None and lead.in_order
+        made_of = origin.scores.behind(four, origin.sinks) if known else {}
+        kept = {"written_out": four.detach(), "changes": changes, "sinks": origin.sinks}
+        record = self._record(fact, **kept, **made_of)
+        origin.record, origin.scores, origin.edited = record, None, bool(changes)
+        if self._with_gradients:
+            self._keep_in_graph(record, four.clone())  # the model may change its own
+        self._tell(record)
+        if self._with_gradients:  # the graph must run through the tensor that was kept
+            changed = record.written_out
+        elif changes:
+            changed = apply_changes(four, changes, origin.sinks)
+        if changes or self._with_gradients:
+            changed = lead.back(changed, turned.shape[:-2])
+            origin.changed = in_form_of(weights, changed, order)
+
+    def _changed(self, args: tuple, kwargs: dict, origin: Origin) -> tuple[tuple, dict]:
+        """The arguments of a product with changed weights in them."""
+        try:
+            return self.following.carry_over(args, kwargs, origin)
+        except NotAgain as step:
+            raise ValueError(
+                f"the weights of attention {origin.record.index} ({origin.record.path}) cannot be "
+                f"changed: {step} comes between them and the values, and cannot be done again with "
+                "others; leave this layer out of the edit"
+            ) from None
+
+    def _keep_record(self, tensor: Tensor) -> None:
+        """Copy what a record keeps of a tensor that is about to be changed in place."""
+        followed = self.following.recall(tensor)
+        record = None if followed is None else followed.origin.record
+        if record is None or record.written_out is None or record.written_out.requires_grad:
+            return
+        if torch._C._is_alias_of(record.written_out, tensor):
+            record.keep(record.written_out.clone())
 
     def _keep_in_graph(self, record: AttentionRecord, weights: Tensor) -> None:
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() and not has_graph_later():
             raise ValueError(
                 "with_gradients needs gradients: run the model outside torch.no_grad()"
             )
-        if not weights.requires_grad:  # of a model whose parameters are all frozen
-            weights.requires_grad_()
-        weights = apply_changes(weights, record.changes) if record.changes else weights
-        weights.retain_grad()
-        record.written_out, record.changes = weights, {}
+        if record.changes:
+            weights = apply_changes(weights, record.changes, record.sinks)
+        record.changes = {}
+        if torch.is_grad_enabled():
+            if not weights.requires_grad:  # of a frozen model, or after an edit such as `uniform`
+                weights.requires_grad_()
+            weights.retain_grad()
+        record.keep(weights)
 
-    def _record(self, **content: Any) -> AttentionRecord:
-        path = self.paths[id(self.stack[-1].module)]
-        kind = self.multi_heads[-1][1] if self.multi_heads else "self"  # or known when it returns
-        record = AttentionRecord(self.index, self.pass_number, path, kind, **content)
-        self.index += 1
+    def _path(self) -> str:
+        return self.paths[id(self.stack[-1].module)] if self.stack else ""
+
+    def _fact(self, find: Callable[[Account], Fact]) -> Fact | None:
+        return self.books.fact(self.stack[-1], self._path(), find)
+
+    def _record(
+        self, fact: Fact | None, *, mask: Tensor | None = None, **content: Any
+    ) -> AttentionRecord:
+        running = self.stack[-1]
+        content = unbatched(content | {"mask": mask})
+        if mask is not None:
+            content["mask"] = self.copies.of(content["mask"])
+        place = self.passes.index, self.passes.number, self._path()
+        record = AttentionRecord(*place, fact.kind if fact else "self", **content)
+        if fact is None:  # in a method that runs by itself
+            record.kind = kind_of(running.module, running.arguments or (), record)
+        self.passes.index += 1
+        if self._with_gradients or any(listener.edits for listener in self.listeners):
+            first = record if self.past is None else self.past.first
+            follow_when_run_again(self, record, first, self._with_gradients)
         return record
 
     def _tell(self, record: AttentionRecord) -> None:
-        frame = self.stack[-1]
-        if not self.multi_heads:
-            frame.records.append(record)
-        frame.inner += 1
+        for running in reversed(self.stack):
+            running.inner += 1
+            if running.called:
+                break  # those around it are told when it ends
         for listener in self.listeners:
             listener.hear(record)
 
-    def _changes(self, heads: int) -> dict[int, Change]:
+    def _changes(self, heads: int, sizes: tuple[int, int]) -> dict[int, Change]:
         """What the listeners make of the attention that is passing by: the outer edits first."""
+        path = self.paths[id(self.stack[-1].module)]
+        self.passes.attend(path, sizes)
         together: dict[int, Change] = {}
         for listener in self.listeners:
-            for head, change in listener.changes(self.index, heads).items():
+            for head, change in listener.changes(self.passes.index, path, heads).items():
                 before = together.get(head)
                 together[head] = change if before is None else _after(before, change)
         if together:
@@ -234,58 +309,72 @@ class Door(TorchFunctionMode):
     def _with_gradients(self) -> bool:
         return any(listener.with_gradients for listener in self.listeners)
 
-    def _remember(self, tensor: Tensor, written: WrittenOut) -> None:
-        name = id(tensor)
-        self.written[name] = weakref.ref(tensor, lambda _: self.written.pop(name, None)), written
-
-    def _recall(self, tensor: Any) -> WrittenOut | None:
-        known = self.written.get(id(tensor))
-        return known[1] if known and known[0]() is tensor else None
-
     # --- the modules --------------------------------------------------------------------------
 
     def enter(self, module: nn.Module, args: tuple) -> None:
         """Called before each module's forward."""
-        if _here.paused or threading.get_ident() != self.thread or id(module) not in self.paths:
+        if id(module) not in self.paths:
             return
+        if not self.hears():
+            self.note_elsewhere()
+            return
+        frame = _frame_of_call()
+        self.passes.settle(frame)
         if not self.stack:
-            self.pass_number, self.index = self.pass_number + 1, 0
-        self.stack.append(_Frame(module, []))
+            self.forget()
+            self.note_run()
+        running = self.passes.begin(module, frame)
+        outermost = not any(outer.called for outer in self.stack[:-1])
+        kwargs = frame.f_locals.get("kwargs") if outermost else None
+        self.books.begin(running, args, kwargs, outermost)
 
     def leave(self, module: nn.Module, args: tuple, kwargs: dict | None, output: Any = None) -> Any:
-        """Called after each module's forward, even when it raised; may replace its output.
+        """Called after each module's forward, unless it was interrupted; may replace its output.
 
         When it raised, torch leaves the keyword arguments out.
         """
-        if _here.paused or threading.get_ident() != self.thread or not self.stack:
+        if id(module) not in self.paths or not self.stack or get_ident() != self.thread:
             return None
-        if self.stack[-1].module is not module:
+        frame = self.passes.end(_frame_of_call())
+        if frame is None:
             return None
-        frame = self.stack.pop()
-        if frame.records:
-            self._decide_kind(frame, args, kwargs or {})
         if self.stack:
             self.stack[-1].inner += frame.inner
         else:
-            self.written.clear()
-            self.trail.known.clear()
-        if not frame.inner and "attention" in type(module).__name__.lower():
-            for listener in self.listeners:
-                listener.miss(self.paths[id(module)])
+            self.forget()
+        outermost = not any(outer.called for outer in self.stack)
+        self.books.end(frame, output is not None, outermost)
+        if outermost:
+            self._tell_what_was_missed()
         if output is not None and self._has_fast_path(frame):
             return self._run_unseen(module, args, kwargs)
         return None
 
-    def _decide_kind(self, frame: _Frame, args: tuple, kwargs: dict) -> None:
-        """Say of a module's records whether they are self- or cross-attention."""
-        module = frame.module
-        if self.stack and next(module.parameters(), None) is None:
-            self.stack[-1].records += frame.records  # the module around it was given the tokens
-            return
-        for record in frame.records:
-            record.kind = kind_of(module, args, kwargs, record)
+    def _tell_what_was_missed(self) -> None:
+        for path, reason in self.books.facts.missed.items():
+            for listener in self.listeners:
+                listener.miss(path, reason)
 
-    def _has_fast_path(self, frame: _Frame) -> bool:
+    def _look_around(self, frame: FrameType) -> None:
+        """Find out which module runs, before it attends, from the frame that does so."""
+        self.passes.settle(frame)
+        if not self.stack:
+            self.forget()
+        self.passes.look_for_method(frame)
+        if self.stack:
+            self.note_run()
+
+    def forget(self) -> None:
+        """Let go of the tensors that were followed."""
+        self.following.known.clear()
+        self.trail.known.clear()
+
+    def shut(self) -> None:
+        """Hear no more, and keep no account."""
+        super().shut()
+        self.books.stop()
+
+    def _has_fast_path(self, frame: Running) -> bool:
         """Whether, without this mode, torch might have run the module by a kernel of its own."""
         module = frame.module
         return (
@@ -294,74 +383,27 @@ class Door(TorchFunctionMode):
             and not frame.changed
             and not self._with_gradients
             and torch.backends.mha.get_fastpath_enabled()
-            and not any(isinstance(outer.module, _WITH_FAST_PATH) for outer in self.stack)
+            and not any(
+                outer.called and isinstance(outer.module, _WITH_FAST_PATH) for outer in self.stack
+            )
             and not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
             and not (torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters()))
         )
 
     def _run_unseen(self, module: nn.Module, args: tuple, kwargs: dict) -> Any:
         """The module's output as it would be without this mode, bit for bit."""
-        _here.paused = True
-        try:
-            with torch._C.DisableTorchFunction():
-                return module.forward(*args, **kwargs)
-        finally:
-            _here.paused = False
+        with unseen(), torch._C.DisableTorchFunction():
+            return module.forward(*args, **kwargs)
 
 
-_here = _Here()
+def _frame_of_call() -> FrameType:
+    """The frame of the module call whose hook asks.
 
-
-def _check_visible(module: nn.Module) -> None:
-    dynamo = sys.modules.get("torch._dynamo.eval_frame")  # slow to import, and there if needed
-    if dynamo and isinstance(module, dynamo.OptimizedModule):
-        raise ValueError(
-            "the attention inside a compiled model cannot be seen: pass the model from before "
-            "torch.compile (it is the compiled one's _orig_mod)"
-        )
-    if isinstance(module, torch.jit.ScriptModule):
-        raise ValueError("the attention inside a TorchScript model cannot be seen")
-    kernel = getattr(vars(module).get("config"), "_attn_implementation", None)
-    if kernel not in _VISIBLE:
-        raise ValueError(
-            f"attention in the kernel {kernel!r} cannot be seen: load the model with "
-            'attn_implementation="sdpa", or call model.set_attn_implementation("sdpa")'
-        )
-
-
-def _goes_on_as(weights: Tensor, result: Tensor) -> bool:
-    """Whether a result is still the same weights: cast, masked, dropped or reshaped."""
-    same = result.shape[-2:] == weights.shape[-2:] and result.numel() == weights.numel()
-    return same and result.is_floating_point()
+    torch runs hooks in a function inside it, which is over when they are run for an error.
+    """
+    frame = sys._getframe(2)
+    return frame.f_back if frame.f_code.co_name == "inner" else frame
 
 
 def _after(first: Change, second: Change) -> Change:
     return lambda weights: second(first(weights))
-
-
-@contextmanager
-def listening(model: nn.Module, listener: Listener) -> Iterator[None]:
-    """Let a listener hear the attentions of a model in this thread, while the block runs."""
-    doors = _here.doors
-    if door := doors.get(id(model)):
-        door.listeners.append(listener)
-        try:
-            yield
-        finally:
-            door.listeners.remove(listener)
-        return
-    door = doors[id(model)] = Door(model)
-    door.listeners.append(listener)
-    hooks = (
-        nn.modules.module.register_module_forward_pre_hook(door.enter),
-        nn.modules.module.register_module_forward_hook(
-            door.leave, with_kwargs=True, always_call=True
-        ),
-    )
-    try:
-        with door:
-            yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        del doors[id(model)]

@@ -31,6 +31,9 @@ class AttentionRecord:
         as a tanh. What was found gives a few rows of the written weights, up to rounding.
     written_out: the weights of such a model, or those in the graph; the record then answers from
         these.
+    sinks: whether a share of each row may go to no key, as in models whose softmax has learned
+        sinks beside the keys (gpt-oss): rows then sum to less than one, and `rest` is what is left.
+        Softmax(query · key · scale, masked) is then what the keys share among themselves.
     """
 
     index: int
@@ -44,6 +47,17 @@ class AttentionRecord:
     scale: float = 1.0
     written_out: Tensor | None = None  # (batch, heads, query, key), the model's own weights
     changes: dict[int, Change] = field(default_factory=dict)  # head: what an edit made of it
+    sinks: bool = False
+
+    _version: int | None = field(default=None, init=False)  # how often these had been changed
+
+    def __post_init__(self) -> None:
+        self.keep(self.written_out)
+
+    def keep(self, weights: Tensor | None) -> None:
+        """Keep weights that were written out; they must not be changed in place from now on."""
+        self.written_out = weights
+        self._version = None if weights is None else version_of(weights)
 
     def free(self) -> None:
         """Give the memory back; asking for weights raises RuntimeError from now on."""
@@ -75,8 +89,21 @@ class AttentionRecord:
         backward(), in the model's own dtype where the model wrote its weights out.
         """
         if self.written_out is not None and self.written_out.requires_grad:
+            self._check_unchanged()
             return self.written_out
         return self.tile(slice(None), slice(None))
+
+    @property
+    def rest(self) -> Tensor:
+        """The share of each row that goes to no key, (batch, heads, query), float32.
+
+        After an edit, it is what the edit left: all of it where a head is off. Zeros for a record
+        without sinks, also where a query may attend to nothing.
+        """
+        if self.sinks:
+            return (1 - self.weights.float().sum(-1)).clamp(0, 1)
+        like = self._like
+        return torch.zeros(like.shape[:3], dtype=torch.float32, device=like.device)
 
     def row(self, query: int) -> Tensor:
         """What one query attends to: (batch, heads, key).
@@ -101,7 +128,7 @@ class AttentionRecord:
             return self.tile(slice(None), keys)[:, :, queries]
         weights = self._weights_of(queries)
         if self.changes:
-            weights = apply_changes(weights, self.changes)
+            weights = apply_changes(weights, self.changes, self.sinks)
         return weights[..., keys]
 
     def part(self, item: int, heads: slice) -> "AttentionRecord":
@@ -116,6 +143,7 @@ class AttentionRecord:
             raise TypeError(f"heads must be a slice, got {heads!r}")
         if not 0 <= item < self.batch_size:
             raise IndexError(f"item must be between 0 and {self.batch_size - 1}, got {item}")
+        self._check_unchanged()
         chosen = range(self.heads)[heads]
         items = slice(item, item + 1)
 
@@ -172,6 +200,7 @@ class AttentionRecord:
 
     def _weights_of(self, queries: slice) -> Tensor:
         if self._like is self.written_out:
+            self._check_unchanged()
             return self.written_out[:, :, queries].float()
         return attention_weights(
             self.query, self.key, self.mask, self.is_causal, self.scale, queries
@@ -186,11 +215,20 @@ class AttentionRecord:
             )
         return like
 
+    def _check_unchanged(self) -> None:
+        if self.written_out is not None and version_of(self.written_out) != self._version:
+            raise RuntimeError(
+                f"the weights of attention {self.index} ({self.path}), which are the model's own, "
+                "were changed in place after they were seen: capture them again, and change a "
+                "clone of what the model returned"
+            )
+
     def __repr__(self) -> str:
         place = f"attention {self.index} of pass {self.pass_number}"
         if self.query is None and self.written_out is None:
             return f"<{place}: {self.path}, {self.kind}, freed>"
         sizes = f"{self.heads} heads, {self.n_queries} × {self.n_keys}"
+        sizes += ", with sinks" if self.sinks else ""
         return f"<{place}: {self.path}, {self.kind}, {sizes}>"
 
 
@@ -231,20 +269,30 @@ def attention_weights(
     return weights
 
 
-def apply_changes(weights: Tensor, changes: dict[int, Change]) -> Tensor:
-    """Weights with some heads changed; weights and result are (batch, heads, query, key)."""
+def version_of(tensor: Tensor) -> int | None:
+    """A number that grows with each change in place; inference mode does not count them."""
+    return None if tensor.is_inference() else tensor._version
+
+
+def apply_changes(weights: Tensor, changes: dict[int, Change], sinks: bool = False) -> Tensor:
+    """Weights with some heads changed; weights and result are (batch, heads, query, key).
+
+    sinks: whether a share of each row may go to no key.
+    """
     heads = [
-        changed_head(weights[:, h], changes[h], h) if h in changes else weights[:, h]
+        changed_head(weights[:, h], changes[h], h, sinks) if h in changes else weights[:, h]
         for h in range(weights.size(1))
     ]
     return torch.stack(heads, 1)
 
 
-def changed_head(weights: Tensor, change: Change, head: int) -> Tensor:
+def changed_head(weights: Tensor, change: Change, head: int, sinks: bool = False) -> Tensor:
     """One head's weights (batch, query, key) after a change, checked.
 
+    sinks: whether a share of each row may go to no key.
     Raises ValueError when the change does not return weights of the same shape whose rows sum to
-    one, or are all zero; a TypeError, too, becomes a ValueError, because behind an operator such as
+    one, or to what they summed to before (in a model that gates its weights), or are all zero; with
+    sinks, to at most one. A TypeError, too, becomes a ValueError: behind an operator such as
     weights @ value Python would take it for a missing operator and hide its message.
     """
     try:
@@ -263,10 +311,14 @@ def changed_head(weights: Tensor, change: Change, head: int) -> Tensor:
     if changed.is_meta:  # without values, there is nothing more to check
         return changed
     sums = changed.detach().float().sum(-1)
-    wrong = sums[((sums - 1).abs() > 0.02) & (sums != 0) | ~sums.isfinite()]
+    before = weights.detach().float().sum(-1)
+    off = (sums - sums.clamp(0, 1)) if sinks else (sums - 1) * (sums != 0)
+    as_before = (sums - before).abs() <= 0.02 * before.abs()
+    wrong = sums[(off.abs() > 0.02) & ~as_before | ~sums.isfinite()]
     if len(wrong):
+        wanted = "at most 1 (the rest goes to no key)" if sinks else "1 (or are all zero)"
         raise ValueError(
-            f"the edit of head {head} must return rows that sum to 1 (or are all zero), "
+            f"the edit of head {head} must return rows that sum to {wanted}, "
             f"got one that sums to {wrong[0].item():.4g}"
         )
     return changed

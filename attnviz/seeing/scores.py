@@ -70,6 +70,7 @@ class Scores:
     lead:       the leading dimensions of the scores, before query and key.
     eps:        the coarsest precision that the scores have been in.
     order:      of their dimensions, that brings the scores to (*lead, query, key), if they are not.
+    sinks:      whether other scores stand beside them, which are cut off after the softmax.
     """
 
     query: Part
@@ -79,21 +80,42 @@ class Scores:
     order: list[int] | None = None
     scale: float = 1.0
     masks: tuple[Mask, ...] = ()
+    sinks: bool = False
 
-    def masked(self, tensor: Tensor, infinite: bool = False) -> "Scores":
-        """The scores with another mask, as `Mask` takes it."""
+    def along(self, dim: int, n_dims: int) -> "Scores | None":
+        """The scores with this of their n dimensions as that of the keys, if it is one of the two.
+
+        Which of a product's operands are the keys is known when the softmax runs along them.
+        """
+        order = list(range(n_dims)) if self.order is None else self.order
+        if dim == order[-1]:
+            return self
+        if dim != order[-2]:
+            return None
+        turned = [
+            replace(m, tensor=m.tensor[(None,) * (2 - m.tensor.dim())].mT) for m in self.masks
+        ]
+        order = [*order[:-2], order[-1], order[-2]]
+        query, key = self.key, self.query
+        return replace(self, query=query, key=key, order=order, masks=tuple(turned))
+
+    def masked(self, tensor: Tensor, infinite: bool = False) -> "Scores | None":
+        """The scores with another mask, as `Mask` takes it; None where it is for sinks too."""
+        if self.sinks:
+            return None
         tensor = unrepeated(tensor.detach())
         if self.order is not None:
             tensor = tensor[(None,) * (len(self.order) - tensor.dim())].permute(self.order)
         return replace(self, masks=(*self.masks, Mask(tensor, self.lead, infinite)))
 
     @torch.no_grad()
-    def behind(self, weights: Tensor) -> dict[str, Any]:
+    def behind(self, weights: Tensor, sinks: bool = False) -> dict[str, Any]:
         """What made these weights, as a record keeps it, if it is found to make them.
 
         weights: (batch, heads, query, key), as they came out of the softmax.
+        sinks:   whether a share of each row went to no key: what the keys share is then compared.
         Returns query (batch, heads, query, d_k) and key (batch, heads or fewer, key, d_k), both
-        copies; scale; and mask: None, bool or numbers, the model's own tensor where it has one.
+        copies; scale; and mask: None, bool or numbers, which may be the model's own tensor.
         Empty where these do not give the same weights, as far as rounding explains, in a few rows
         of a few batch items. It explains a lot where float16 may see no key at all.
         """
@@ -103,7 +125,8 @@ class Scores:
         query = self.query.as_four(form).expand(*form, -1, -1)
         key = self.key.as_four(form).expand(form[0], -1, -1, -1)
         for mask in self._masks(form):
-            if _gives(weights, query, key, mask, self.scale, max(self.eps, eps_of(weights))):
+            eps = max(self.eps, eps_of(weights))
+            if _gives(weights, query, key, mask, self.scale, eps, sinks):
                 copies = {"query": query.clone(), "key": key.clone()}
                 return copies | {"mask": mask, "scale": self.scale}
         return {}
@@ -130,7 +153,13 @@ def eps_of(tensor: Tensor) -> float:
 
 
 def _gives(
-    weights: Tensor, query: Tensor, key: Tensor, mask: Tensor | None, scale: float, eps: float
+    weights: Tensor,
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    eps: float,
+    sinks: bool,
 ) -> bool:
     """Whether attention gives these weights, as far as its precision tells."""
     n_items = min(weights.size(0), _ITEMS)
@@ -143,6 +172,8 @@ def _gives(
     weights, query, key = some(weights).float(), some(query), key[items]
     mask = None if mask is None else some(mask)
     expected = attention_weights(query, key, mask, False, scale)
+    if sinks:  # a row that gave the keys nothing, as far as numbers go, says nothing of them
+        expected = expected * weights.sum(-1, keepdim=True)
     largest = expected.amax(-1)
     if ((weights - expected).abs().amax(-1) <= _EXACT * largest).all():
         return True

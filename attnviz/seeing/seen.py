@@ -3,13 +3,19 @@
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from attnviz.seeing.naming import nearest, within
 from attnviz.seeing.record import AttentionRecord
 
 _COLUMNS = ("index", "pass", "path", "kind", "heads", "queries × keys")
 
 
 class Seen(Sequence):
-    """The attentions of one or more forward passes, in the order in which they ran."""
+    """The attentions of one or more forward passes, in the order in which they ran.
+
+    seen[3], seen[2:5]: by number, as of a list.
+    seen["encoder.layer.2"]: the one that ran in this module, or in one inside it. KeyError when
+        none did, ValueError when there are several.
+    """
 
     def __init__(self) -> None:
         self._records: list[AttentionRecord] = []
@@ -23,8 +29,23 @@ class Seen(Sequence):
             record.free()
         self._records.clear()
 
-    def __getitem__(self, index: int | slice) -> AttentionRecord | list[AttentionRecord]:
-        return self._records[index]
+    def __getitem__(self, index: int | slice | str) -> AttentionRecord | list[AttentionRecord]:
+        return self._at(index) if isinstance(index, str) else self._records[index]
+
+    def _at(self, path: str) -> AttentionRecord:
+        found = [record for record in self if within(path, record.path)]
+        if not found:
+            raise KeyError(f"no attention was seen in {path!r}{nearest(path, self._paths())}")
+        if len(found) > 1:
+            raise ValueError(
+                f"{len(found)} attentions were seen in {path!r}, such as {found[0]} and "
+                f"{found[1]}: take one of [r for r in seen if r.path == {found[0].path!r}], "
+                "or seen[i] by the row i of the table"
+            )
+        return found[0]
+
+    def _paths(self) -> list[str]:
+        return [record.path for record in self]
 
     def __len__(self) -> int:
         return len(self._records)

@@ -6,7 +6,7 @@ of the scores, or None where that is not known.
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
 from numbers import Real
@@ -15,13 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnviz.seeing.axes import axes_after, axes_of
+from attnviz.seeing.products import Labels, einsum_labels, name_of
+from attnviz.seeing.record import version_of
 from attnviz.seeing.scores import Part, Scores, eps_of, unrepeated
+from attnviz.seeing.visible import is_batched
 
 _BADDBMM = {torch.baddbmm, Tensor.baddbmm}
 PRODUCTS = {
     *(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.einsum),
-    *_BADDBMM,
+    *(torch.mm, Tensor.mm, torch.linalg.matmul, *_BADDBMM),
 }
+_CAT = {torch.cat, torch.concat, torch.concatenate}
 _AT_ONCE = 4  # tensors of scores that are followed
 _PATIENCE = 64  # functions that may run after a product before it is forgotten
 _HIDDEN = -1e4  # scores filled with this or less are hidden
@@ -43,6 +48,8 @@ class Trail:
             return result
         found = [(place, s) for place, a in enumerate(args) if (s := self.recall(a))]
         result = func(*args, **kwargs)
+        if func in _CAT:
+            self._remember(result, self._beside_sinks(args, result))
         if len(found) == 1:  # a sum of two products has no single query and key
             self._remember(result, _after(func, *found[0], args, kwargs, result))
         self._patience -= 1
@@ -50,10 +57,20 @@ class Trail:
             self.known.clear()
         return result
 
+    def _beside_sinks(self, args: tuple, result: Tensor) -> Scores | None:
+        """The scores among tensors that were put side by side, if all others may be sinks."""
+        if not args or not isinstance(args[0], tuple | list):
+            return None
+        found = [(t, s) for t in args[0] if (s := self.recall(t))]
+        if len(found) != 1 or found[0][1].order is not None:
+            return None
+        longer = result.shape[:-1] == found[0][0].shape[:-1] and result.is_floating_point()
+        return replace(found[0][1], sinks=True) if longer else None
+
     def recall(self, tensor: Any) -> Scores | None:
         """What is known of a tensor of scores, unless it was changed in a way that is not."""
         known = self.known.get(id(tensor))
-        if known is None or known[0]() is not tensor or known[1] != _version(tensor):
+        if known is None or known[0]() is not tensor or known[1] != version_of(tensor):
             return None
         return known[2]
 
@@ -64,12 +81,7 @@ class Trail:
         while len(self.known) >= _AT_ONCE:
             del self.known[next(iter(self.known))]
         ref = weakref.ref(tensor, lambda _: self.known.pop(name, None))
-        self.known[name] = ref, _version(tensor), scores
-
-
-def _version(tensor: Tensor) -> int | None:
-    """A number that grows with each change in place; inference mode does not count them."""
-    return None if tensor.is_inference() else tensor._version
+        self.known[name] = ref, version_of(tensor), scores
 
 
 # --- the product ----------------------------------------------------------------------------------
@@ -90,7 +102,7 @@ def _product(func: Callable, args: tuple, kwargs: dict, result: Tensor) -> Score
 
 def _fits(tensor: Any) -> bool:
     """Whether a tensor may be queries or keys."""
-    if not isinstance(tensor, Tensor) or tensor.is_meta:
+    if not isinstance(tensor, Tensor) or tensor.is_meta or tensor.is_nested or is_batched(tensor):
         return False
     return tensor.is_floating_point() and tensor.dim() >= 2
 
@@ -119,32 +131,44 @@ def _baddbmm(
 def _einsum(equation: Any, operands: list[Tensor], result: Tensor) -> Scores | None:
     """The scores of an einsum, in whatever order of dimensions.
 
-    The keys are the last dimension of the result; the queries are the one before, or else the only
-    one that the keys' operand does not have.
+    The keys are the last dimension of the result that only one of two operands has.
     """
-    if not isinstance(equation, str) or "->" not in equation or "." in equation:
+    if not isinstance(equation, str):
         return None
-    inputs, output = equation.replace(" ", "").split("->")
-    labels = inputs.split(",")
+    labels, output = einsum_labels(equation, operands)
     if len(labels) != 2 or len(output) < 2 or any(len(set(t)) != len(t) for t in labels):
         return None
-    pairs = sorted(zip(labels, operands, strict=True), key=lambda pair: output[-1] in pair[0])
-    (of_query, query), (of_key, key) = pairs
-    own = [d for d in output[:-1] if d not in of_key]
+    pairs = list(zip(labels, operands, strict=True))
+    made = (_scores_along(column, pairs, output, result) for column in reversed(output))
+    return next((scores for scores in made if scores is not None), None)
+
+
+def _scores_along(
+    column: Hashable, pairs: list[tuple[Labels, Tensor]], output: Labels, result: Tensor
+) -> Scores | None:
+    """The scores of an einsum whose keys are one dimension of its result.
+
+    The queries are the one before the last, or else the only one that the keys' operand has not.
+    """
+    (of_query, query), (of_key, key) = sorted(pairs, key=lambda pair: column in pair[0])
+    rest = [d for d in output if d != column]
+    own = [d for d in rest if d not in of_key]
     width = [d for d in of_query if d not in output]
-    if len(width) != 1 or not (len(own) == 1 or output[-2] in own):
+    if len(width) != 1 or not (len(own) == 1 or rest[-1] in own):
         return None
-    of_row = output[-2] if output[-2] in own else own[0]
-    lead = [d for d in output[:-1] if d != of_row]
-    rows, columns = ([*lead, d, *width] for d in (of_row, output[-1]))
-    if not set(of_query) <= set(rows) or not {output[-1], *width} <= set(of_key) <= set(columns):
+    if column != output[-1] and any(d in of_key and d not in of_query for d in rest):
+        return None  # it might as well be the other
+    of_row = rest[-1] if rest[-1] in own else own[0]
+    lead = [d for d in rest if d != of_row]
+    rows, columns = ([*lead, d, *width] for d in (of_row, column))
+    if not set(of_query) <= set(rows) or not {column, *width} <= set(of_key) <= set(columns):
         return None
     query, key = _arranged(query, of_query, rows), _arranged(key, of_key, columns)
-    order = [output.index(d) for d in (*lead, of_row, output[-1])]
+    order = [output.index(d) for d in (*lead, of_row, column)]
     return _scores(query, key, result, None if order == sorted(order) else order)
 
 
-def _arranged(tensor: Tensor, labels: str, wanted: list[str]) -> Tensor:
+def _arranged(tensor: Tensor, labels: Labels, wanted: list[Hashable]) -> Tensor:
     """A tensor with its dimensions in the order that is wanted, and 1 for one that it has not."""
     tensor = tensor.permute([labels.index(d) for d in wanted if d in labels])
     return tensor[tuple(slice(None) if d in labels else None for d in wanted)]
@@ -157,13 +181,13 @@ def _after(
     func: Callable, place: int, scores: Scores, args: tuple, kwargs: dict, result: Any
 ) -> Scores | None:
     """What the scores, which are one of the arguments, have become; None if that is not known."""
-    step = _STEPS.get(getattr(func, "__name__", "").strip("_"))
+    step = _STEPS.get(name_of(func))
     before = args[place]
     if step is None or not isinstance(result, Tensor) or not result.is_floating_point():
         return None
     if result.device != before.device or result.numel() != before.numel():
         return None
-    if result.shape != before.shape and step is not _reshaped:
+    if result.shape != before.shape and step not in (_reshaped, _turned):
         return None
     made = step(scores, place, args, kwargs, result)
     return made and replace(made, eps=max(made.eps, eps_of(result)))
@@ -186,13 +210,15 @@ def _times(scores: Scores, factor: float | None) -> Scores | None:
 
 
 def _plus(
-    sign: int, scores: Scores, place: int, args: tuple, kwargs: dict, _: Tensor
+    sign: int, scores: Scores, place: int, args: tuple, kwargs: dict, result: Tensor
 ) -> Scores | None:
     if kwargs or len(args) != 2 or (place and sign < 0):
         return None
     other = args[1 - place]
     if not isinstance(other, Tensor) or not other.dim():
-        return scores  # a softmax does not feel a number that is added to all scores
+        return scores  # a softmax does not feel a number that is added to all scores,
+    if other.size(-1) == 1 and result.numel() and not result.amax(-1).any():
+        return scores  # nor that the largest of each row is taken off
     other = other if other.is_floating_point() else other.float()
     return scores.masked(other if sign > 0 else -other)
 
@@ -232,6 +258,17 @@ def _reshaped(
     return replace(scores, lead=result.shape[:-2])
 
 
+def _turned(scores: Scores, place: int, args: tuple, kwargs: dict, result: Tensor) -> Scores | None:
+    """Dimensions in another order."""
+    before = args[place]
+    axes = axes_after("", before, axes_of(before), result)
+    if place or axes is None or any(len(a) != 1 for a in axes):
+        return None
+    places = {d: i for i, (d,) in enumerate(axes)}
+    order = [places[d] for d in scores.order or range(before.dim())]
+    return replace(scores, order=None if order == sorted(order) else order)
+
+
 def _same(scores: Scores, place: int, args: tuple, kwargs: dict, _: Tensor) -> Scores | None:
     return None if place else scores
 
@@ -251,6 +288,8 @@ _STEPS = {  # by the names of torch's functions, without the underscores of meth
     "masked_fill": _filled,
     "where": _chosen,
     **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"), _reshaped),
+    **dict.fromkeys(("transpose", "swapaxes", "swapdims", "permute", "movedim"), _turned),
+    **dict.fromkeys(("moveaxis", "mT", "T", "t"), _turned),
     **dict.fromkeys(("to", "float", "double", "half", "bfloat16", "type", "type_as"), _same),
     **dict.fromkeys(("contiguous", "clone", "detach"), _same),
 }

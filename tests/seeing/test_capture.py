@@ -296,19 +296,6 @@ class NoSoftmax(nn.Module):
         return x @ (x.mT @ x)
 
 
-class LinearAttention(NoSoftmax):
-    pass
-
-
-class Mixed(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = MultiHeadAttention(8, 2), LinearAttention()
-
-    def forward(self, x):
-        return self.second(self.first(x)[0])
-
-
 class TestWhatCannotBeSeen:
     def test_a_block_in_which_nothing_ran(self, model):
         with pytest.raises(ValueError, match="no attention was seen"), av.capture(model):
@@ -324,11 +311,6 @@ class TestWhatCannotBeSeen:
         with pytest.raises(ValueError, match="no attention was seen"), av.capture(model):
             model(torch.randn(2, 3, 5, 4))
 
-    def test_an_attention_module_that_ran_unseen_is_named(self):
-        model = Mixed()
-        with pytest.warns(UserWarning, match="ran without being seen: second"), av.capture(model):
-            model(torch.randn(1, 3, 8))
-
     def test_no_warning_where_all_is_seen(self, model):
         with warnings.catch_warnings(), av.capture(model):
             warnings.simplefilter("error")
@@ -336,7 +318,7 @@ class TestWhatCannotBeSeen:
 
     @pytest.mark.slow
     def test_a_compiled_model(self, model):
-        with pytest.raises(ValueError, match=r"compiled.*before torch\.compile"):
+        with pytest.raises(ValueError, match=r"compiled.*force_eager"):
             av.capture(torch.compile(model)).__enter__()
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")

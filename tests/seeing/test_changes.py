@@ -44,6 +44,51 @@ class TestEveryChange:
         assert torch.equal(weights, before)
 
 
+SINKS = torch.linspace(-2, 2, 10).view(2, 5, 1)  # a score for each row, of what is no key
+
+
+def with_sinks(scores):
+    """The softmax beside the sinks, without their column."""
+    return torch.cat([scores, SINKS], -1).softmax(-1)[..., :-1]
+
+
+HIDDEN = torch.ones(5, 5).triu(1).bool()
+BESIDE_SINKS = with_sinks(SCORES.masked_fill(HIDDEN, -torch.inf))
+
+
+class TestBesideSinks:
+    """Each change alters what the keys share, and leaves the share of no key as it is."""
+
+    @pytest.mark.parametrize("name", CHANGES)
+    def test_is_the_change_of_what_the_keys_share(self, name):
+        shared = BESIDE_SINKS.sum(-1, keepdim=True)
+        expected = CHANGES[name](BESIDE_SINKS / shared) * shared
+        torch.testing.assert_close(CHANGES[name](BESIDE_SINKS), expected)
+
+    @pytest.mark.parametrize("name", ["uniform", "temperature"])
+    def test_keeps_the_rest(self, name):
+        rest = 1 - BESIDE_SINKS.sum(-1)
+        torch.testing.assert_close(1 - CHANGES[name](BESIDE_SINKS).sum(-1), rest)
+
+    def test_temperature_divides_the_scores_of_the_keys(self):
+        for rows, changed, scores in zip(
+            BESIDE_SINKS.flatten(0, 1), av.temperature(0.5)(BESIDE_SINKS).flatten(0, 1),
+            SCORES.masked_fill(HIDDEN, -torch.inf).flatten(0, 1), strict=True,
+        ):  # fmt: skip
+            powers = [(s / 0.5).exp() for s in scores]
+            expected = [float(p / sum(powers)) * float(rows.sum()) for p in powers]
+            assert changed.tolist() == pytest.approx(expected, abs=1e-6)
+
+    def test_a_query_left_without_keys_gives_all_to_no_key(self):
+        assert not av.mask(~torch.eye(5).bool())(BESIDE_SINKS)[:, 0].any()
+        assert not av.only(3)(BESIDE_SINKS)[:, :3].any()
+
+    def test_rounding_is_no_rest(self):
+        weights = torch.randn(1, 40, 300).softmax(-1).bfloat16()
+        assert weights.float().sum(-1).ne(1).any()
+        assert av.only(0)(weights)[..., 0].eq(1).all()
+
+
 def test_off_attends_to_nothing():
     assert not av.off(WEIGHTS).any()
 

@@ -238,9 +238,10 @@ class TestBadEdits:
             ({}, TypeError, "changes must be a dict"),
             ([((0, 0), av.off)], TypeError, "changes must be a dict"),
             ({(0, 0): 0.5}, TypeError, r"at \(0, 0\) must be a function, got 0\.5"),
-            ({(0, -1): av.off}, ValueError, r"counted from 0, got \(0, -1\)"),
+            ({(0, -1): av.off}, ValueError, r"counted from 0 or .* got \(0, -1\)"),
             ({(0, 1, 2): av.off}, ValueError, r"got \(0, 1, 2\)"),
-            ({"layer 0": av.off}, ValueError, "got 'layer 0'"),
+            ({"layer 0": av.off}, ValueError, "'layer 0', which is no module of the model"),
+            ({(None, 0): av.off}, ValueError, r"got \(None, 0\)"),
             ({True: av.off}, ValueError, "got True"),
         ],
     )
