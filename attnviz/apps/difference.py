@@ -23,6 +23,14 @@ class Difference:
     def n_keys(self) -> int:
         return self.before.n_keys
 
+    @property
+    def sinks(self) -> bool:
+        return self.before.sinks
+
+    def rest(self, head: int) -> NDArray[np.float32]:
+        """What more of each query's attention goes to no key, (query,)."""
+        return self.after.rest(head) - self.before.rest(head)
+
     def rows(self, heads: slice, queries: slice) -> NDArray[np.float32]:
         """As `Layer.rows`."""
         return self.after.rows(heads, queries) - self.before.rows(heads, queries)

@@ -193,7 +193,7 @@ function render({ model, el }) {
       }
       if (number !== drawn) return; // something else is shown by now
       inMatrix = next;
-      const most = readFloats(change.values).reduce((a, b) => Math.max(a, Math.abs(b)), 0) || 1;
+      const most = readFloats(change.values).subarray(0, change.rows * change.columns).reduce((a, b) => Math.max(a, Math.abs(b)), 0) || 1;
       matrix.show({ ...common, title: common.title + same, cells: change, palette: model.get("diverging"), range: [-most, most] });
     } else {
       inMatrix = next;

@@ -19,6 +19,7 @@ from attnviz.views.bundle import module, style
 from attnviz.views.figures import DIVERGING, explore_figure, palette
 from attnviz.views.heatmap import SIDE, closer_look, overview
 from attnviz.views.inputs import check_index
+from attnviz.views.no_key import on_average
 from attnviz.views.refusing import validate
 from attnviz.views.source import Layer, check_head, check_layers, check_place
 from attnviz.views.thumbnails import Thumbnails
@@ -92,7 +93,8 @@ class ExploreView(View):
         after, n = self._after[1][layer], len(self.tokens)
         cells, _ = after.window(head, (0, n), (0, n), SIDE)
         title = self.title or f"layer {layer}, head {head}"
-        return explore_figure(cells, self.tokens, self.says, title)
+        rest = on_average(after.rest(head)) if after.sinks else ""
+        return explore_figure(cells, self.tokens, self.says, title, rest)
 
     # --- the model ------------------------------------------------------------------------------
 

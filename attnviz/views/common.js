@@ -38,6 +38,12 @@ const NOT_FINITE = { nan: NaN, inf: Infinity, "-inf": -Infinity };
 export const asNumber = (x) => NOT_FINITE[x] ?? x;
 export const asWord = (x) => (Number.isNaN(x) ? "nan" : x > 0 ? "inf" : "−inf");
 
+// What of a row goes to no key, a share from 0 to 1; no_key.py has the same sentence.
+export function toNoKey(share, sign = "") {
+  const percent = 100 * share, few = (percent > 0 && percent < 1) || (percent > 99 && percent < 100);
+  return `${sign}${percent.toFixed(Number(few))} % to no key`;
+}
+
 export const clamp = (x, low, high) => Math.max(low, Math.min(high, x));
 
 // Numbers out of a DataView that may start anywhere in its buffer; the machine is little-endian, as all with a browser.

@@ -57,15 +57,16 @@ def plot_heatmap(
 
 
 def heatmap_figure(
-    cells: np.ndarray, queries: Sequence[str], keys: Sequence[str], title: str = ""
+    cells: np.ndarray, queries: Sequence[str], keys: Sequence[str], title: str = "", rest: str = ""
 ) -> Figure:
     """The picture of `plot_heatmap`, made without touching pyplot.
 
     cells: (rows, columns), as many as queries and keys or fewer, each for a patch of them.
+    rest: how much goes to no key, in words.
     """
     size, said = _fit(queries, keys, title)
     figure = Figure(figsize=size, layout="constrained")
-    _draw(figure.add_subplot(), cells, queries, keys, said)
+    _draw(figure.add_subplot(), cells, queries, keys, said, rest)
     return figure
 
 
@@ -111,16 +112,18 @@ def explore_figure(
     tokens: Sequence[str],
     says: Sequence[tuple[str, Sequence[tuple[str, float, float]]]],
     title: str,
+    rest: str = "",
 ) -> Figure:
     """A head, and beside it what the model says before (light) and after (dark) its edits.
 
     cells: (rows, columns), as for `heatmap_figure`.   says: titles with rows (what, before, after).
+    rest: how much goes to no key, in words.
     """
     wide, high = _figure_size(tokens, tokens)
     size = (wide + 3.4, max(high, 2.6, 1.8 * len(says)))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.add_gridspec(max(1, len(says)), 2, width_ratios=(wide, 3.4))
-    _draw(figure.add_subplot(grid[:, 0]), cells, tokens, tokens, plain(title))
+    _draw(figure.add_subplot(grid[:, 0]), cells, tokens, tokens, plain(title), rest)
     for i, (what, rows) in enumerate(says):
         names = _draw_bars(figure.add_subplot(grid[i, 1]), what, rows)
         if i == 0:
@@ -160,7 +163,12 @@ def _name_row(what: str, before: float, after: float) -> str:
 
 
 def _draw(
-    ax: Axes, cells: np.ndarray, queries: Sequence[str], keys: Sequence[str], title: str
+    ax: Axes,
+    cells: np.ndarray,
+    queries: Sequence[str],
+    keys: Sequence[str],
+    title: str,
+    rest: str = "",
 ) -> Axes:
     square = len(queries) == len(keys)
     image = ax.imshow(
@@ -180,7 +188,8 @@ def _draw(
     ax.xaxis.set_label_position("top")
     ax.tick_params(axis="x", labelrotation=90)
     ax.tick_params(length=0, labelsize=9)
-    ax.set(xlabel="key (is attended to)", ylabel="query (attends)", title=title)
+    said = f"key (is attended to); {rest}" if rest else "key (is attended to)"
+    ax.set(xlabel=said, ylabel="query (attends)", title=title)
     bar = ax.get_figure().colorbar(image, ax=ax, shrink=0.6, aspect=30, pad=0.03)
     bar.set_label("attention weight", fontsize=9)
     bar.ax.tick_params(labelsize=9)

@@ -1,5 +1,5 @@
 // Attention as lines between two columns of tokens, in one colour for each head.
-import { clamp, LABEL, make, makeButton, makeToken, onTheme, questions, READ, readShorts, soon, tableButton, takesKeys, writeTable } from "./common.js";
+import { clamp, LABEL, make, makeButton, makeToken, onTheme, questions, READ, readShorts, soon, tableButton, takesKeys, toNoKey, writeTable } from "./common.js";
 import { shorten, visible } from "./visible.js";
 
 const WINDOW = 64; // tokens of a column, as in flow.py
@@ -25,7 +25,7 @@ function render({ model, el }) {
   const beside = make(root, "div", "attnviz-flow-beside");
   const picture = make(beside, "div", "attnviz-flow-picture");
   const plot = make(make(picture, "div", "attnviz-flow-scroll"), "div", "attnviz-flow-plot");
-  takesKeys(plot, `${model.get("title") || "Attention"}: queries left, keys right. Up and down walk through a column, left and right change it, Enter pins a token, Escape lets it go.`);
+  takesKeys(plot, `${model.get("title") || "Attention"}: queries left, keys right${model.get("layers").some(({ sinks }) => sinks) ? ", a share of each row to no key" : ""}. Up and down walk through a column, left and right change it, Enter pins a token, Escape lets it go.`);
   const heads = Object.fromEntries(SIDES.map((side) => [side, make(plot, "div", `attnviz-flow-head attnviz-flow-head-${side}`)]));
   const canvas = make(plot, "canvas", "attnviz-flow-lines");
   const columns = Object.fromEntries(SIDES.map((side) => [side, make(plot, "div", `attnviz-flow-column attnviz-flow-column-${side}`)]));
@@ -136,6 +136,8 @@ function render({ model, el }) {
     for (let key = shown.key; key < shown.key + extent("key"); key++) rest -= step(head, query, key);
     return Math.max(0, rest / STEPS);
   }
+  const hasSinks = () => model.get("layers")[shown.layer].sinks;
+  const toNone = (head, query) => 1 - shown.part.totals[head * shown.part.rows + query - shown.part.query] / STEPS;
   const links = () => (sentences.length ? model.get("links") : "all");
   const allowed = (query, key) =>
     links() === "all" || ("AB"[sentences[query]] === links()[0] && "AB"[sentences[key]] === links()[1]);
@@ -364,6 +366,7 @@ function render({ model, el }) {
     list("single heads", strongest(single, 4));
     const rest = side === "query" ? mean(some.map((head) => outside(head, index))) : 0;
     if (rest >= FAINT) make(readout, "div", "attnviz-flow-outside", `${rest.toFixed(2)} goes to tokens not shown`);
+    if (side === "query" && hasSinks()) make(readout, "div", "attnviz-flow-none", toNoKey(mean(some.map((head) => toNone(head, index)))));
   }
 
   function writePair(some, token, partner) {
@@ -396,6 +399,10 @@ function render({ model, el }) {
     if (side === "query" && isLong("key")) {
       const each = some.map((head) => outside(head, index));
       rows.push(["", "tokens not shown", ...[mean(each), ...each].map((number) => number.toFixed(2))]);
+    }
+    if (side === "query" && hasSinks()) {
+      const each = some.map((head) => toNone(head, index));
+      rows.push(["", "no key", ...[mean(each), ...each].map((number) => number.toFixed(3))]);
     }
     const does = side === "query" ? "attends to" : "gets from";
     writeTable(node, `What “${shorten(tokens[side][index], READ)}” (${side} ${index}) ${does}, layer ${shown.layer}`,

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from attnviz.checks import check_share, check_whole
 from attnviz.views.bundle import module, style
 from attnviz.views.inputs import check_index, check_labels, to_array
+from attnviz.views.no_key import on_average
 from attnviz.views.refusing import validate
 from attnviz.views.source import Layer, check_head, check_layers, check_one_size
 from attnviz.views.view import Answer, View, check_selection
@@ -80,7 +81,10 @@ class FlowView(View):
             query_tokens=queries,
             key_tokens=keys,
             sentences=sides,
-            layers=[{"name": layer.name, "heads": layer.heads} for layer in self._layers],
+            layers=[
+                {"name": layer.name, "heads": layer.heads, "sinks": layer.sinks}
+                for layer in self._layers
+            ],
             parts=self._whole() if self._all_bytes() <= AT_FIRST else [self._window(0, 0, 0)],
             colors=list(COLORS),
             heads=list(range(max(layer.heads for layer in self._layers))),
@@ -90,7 +94,7 @@ class FlowView(View):
     def figure(self) -> Figure:
         """The lines of the layer, the heads and the tokens that are shown, as vectors."""
         layer, query, key = self._at_hand()
-        weights, outside = self._cut(layer, query, key)
+        weights, outside, rest = self._cut(layer, query, key)
         heads, drawn = self._shown_heads(len(weights)), self._drawn(weights.shape[1:])
         pinned = [axis for axis in AXES if self.selection[axis] is not None]
         stubs = drawn.any(1) & ("key" not in pinned)
@@ -102,7 +106,8 @@ class FlowView(View):
             heads=heads,
             threshold=self.threshold,
             fade=FADE_ALONE if pinned else FADE,
-            title=f"{self.title}, layer {layer}" if self.title else f"Layer {layer}",
+            title=(f"{self.title}, layer {layer}" if self.title else f"Layer {layer}")
+            + (f": {on_average(rest[heads])}" if self._layers[layer].sinks and heads else ""),
         )
 
     # --- what is shown ------------------------------------------------------------------------
@@ -129,8 +134,9 @@ class FlowView(View):
             drawn &= key == self.selection["key"]
         return drawn
 
-    def _cut(self, layer: int, query: int, key: int) -> tuple[NDArray, NDArray]:
-        """The weights in a window (head, query, key), and what is outside (head, query)."""
+    def _cut(self, layer: int, query: int, key: int) -> tuple[NDArray, NDArray, NDArray]:
+        """The weights in a window (head, query, key), what is outside, and what goes to no key,
+        both (head, query)."""
         rows, columns = (min(WINDOW, n) for n in self._shape)
 
         def covers(part: dict[str, Any]) -> bool:
@@ -144,8 +150,8 @@ class FlowView(View):
         values = np.frombuffer(part["values"], "<u2").reshape(-1, part["rows"], part["columns"])
         totals = np.frombuffer(part["totals"], "<u2").reshape(-1, part["rows"])
         weights = values[:, down : down + rows, right : right + columns] / np.float32(STEPS)
-        outside = totals[:, down : down + rows] / np.float32(STEPS) - weights.sum(2)
-        return weights, np.maximum(0, outside)
+        totals = totals[:, down : down + rows] / np.float32(STEPS)
+        return weights, np.maximum(0, totals - weights.sum(2)), 1 - totals
 
     def _sizes(self) -> dict[str, int]:
         heads = max(layer.heads for layer in self._layers)
@@ -393,7 +399,9 @@ def flow(
     when the reader asks for them, so that 8,192 tokens open as fast as 64. A saved page holds all
     layers when that takes at most 8 MB, else the tokens in sight of every layer.
     Returns the widget; its `selection` follows the clicks, its `save` writes a page or a figure.
-    Raises ValueError or TypeError for what is no attention, layers of different sizes, labels or
-    sentences of a wrong number; IndexError for an item that is not in the batch.
+    Where a share goes to no key (sinks), it is said for each query.
+    Raises ValueError or TypeError for what is no attention, layers of different sizes or of several
+    forward passes, labels or sentences of a wrong number; IndexError for an item that is not in the
+    batch.
     """
     return FlowView(seen, tokens, key_tokens, item, sentences, title)

@@ -22,6 +22,7 @@ from attnviz.views.heatmap import (
 )
 from attnviz.views.inputs import check_labels
 from attnviz.views.measures import measures
+from attnviz.views.no_key import on_average
 from attnviz.views.refusing import validate
 from attnviz.views.source import Layer, check_head, check_layers, check_one_size, check_place
 from attnviz.views.thumbnails import Thumbnails
@@ -67,6 +68,7 @@ class HeadsView(ColouredView):
         self._shape = check_one_size(self._layers)
         queries, keys = check_labels(self._shape, tokens, key_tokens)
         self._same = key_tokens is None and all(layer.is_self for layer in self._layers)
+        self._sinks = any(layer.sinks for layer in self._layers)
         small = max(self._shape) <= SIDE
         super().__init__(
             title=title,
@@ -87,7 +89,10 @@ class HeadsView(ColouredView):
 
     def figure(self) -> Figure:
         """All heads as thumbnails, in the order of the layers, as a matplotlib figure."""
-        return heads_figure(self._small.weights, self.title)
+        parts = [self.title] if self.title else []
+        if self._sinks:
+            parts.append(on_average(np.concatenate(self.measures["to no key"])))
+        return heads_figure(self._small.weights, ": ".join(parts))
 
     # --- thumbnails and measures --------------------------------------------------------------
 
@@ -103,7 +108,8 @@ class HeadsView(ColouredView):
             weights = n_heads * len(places) * self._shape[1]
             step = max(1, min(weights // MEASURED, len(places) // FEWEST))
             some = slice(None, None, step)
-            taken.append(measures(rows[:, some], places[some], keys, same=self._same))
+            kind = {"same": self._same, "sinks": self._sinks}
+            taken.append(measures(rows[:, some], places[some], keys, **kind))
             on = len(places[some])
 
         self._small = Thumbnails(self._layers, measure)
@@ -204,13 +210,14 @@ def heads(
     key_tokens: labels of the keys, for cross-attention.
     item:       which of the batch.
     title:      a line above the picture.
+    Where a share goes to no key (sinks), it is a measure of the heads, and said for each query.
     A thumbnail shows the largest weight of each patch, so that a single strong link stays visible.
     At most 0.34 MB are sent for all of them and 1 MB for the head that is open; single weights of
     long texts follow when the reader zooms in. Above 67 million weights the thumbnails show a
     sample of the queries first, and all of them once they have been read, piece by piece, while
     the view is in sight; so does an open head above 17 million weights of its own.
     Returns the widget; its `selection` follows the clicks, its `measures` say what each head does.
-    Raises ValueError or TypeError for what is no attention, layers of different sizes, or labels of
-    a wrong number; IndexError for an item that is not in the batch.
+    Raises ValueError or TypeError for what is no attention, layers of different sizes or of several
+    forward passes, or labels of a wrong number; IndexError for an item that is not in the batch.
     """
     return HeadsView(seen, tokens, key_tokens, item, title)

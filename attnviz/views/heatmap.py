@@ -17,6 +17,7 @@ from attnviz.views.inputs import (
     check_labels,
     check_weights,
 )
+from attnviz.views.no_key import on_average
 from attnviz.views.refusing import validate
 from attnviz.views.source import (
     Layer,
@@ -61,7 +62,7 @@ class HeatmapView(ColouredView):
 
     query_tokens = traitlets.List(traitlets.Unicode()).tag(sync=True)
     key_tokens = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    cells = traitlets.Dict().tag(sync=True)  # of numbers(): at most SIDE × SIDE
+    cells = traitlets.Dict().tag(sync=True)  # of numbers(): at most SIDE × SIDE, and the rest
 
     def __init__(
         self,
@@ -115,7 +116,10 @@ class HeatmapView(ColouredView):
 
     def figure(self) -> Figure:
         """The picture as a matplotlib figure, with at most 512 × 512 cells."""
-        return heatmap_figure(as_matrix(self.cells), self.query_tokens, self.key_tokens, self.title)
+        said = on_average(as_rest(self.cells))
+        return heatmap_figure(
+            as_matrix(self.cells), self.query_tokens, self.key_tokens, self.title, said
+        )
 
     def _sizes(self) -> dict[str, int]:
         return {"query": len(self.query_tokens), "key": len(self.key_tokens)}
@@ -136,7 +140,8 @@ class HeatmapView(ColouredView):
 def overview(layer: Layer, head: int, side: int, *, exact: bool = True) -> dict[str, Any]:
     """One whole head as `numbers`, at most side × side: the largest weight of each patch."""
     whole = (0, layer.n_queries), (0, layer.n_keys)
-    return numbers(layer.window(head, *whole, side)[0], exact=exact)
+    rest = layer.rest(head) if layer.sinks else None
+    return numbers(layer.window(head, *whole, side)[0], exact=exact, rest=rest)
 
 
 def sample(layer: Layer, head: int, side: int, step: int) -> dict[str, Any]:
@@ -147,9 +152,15 @@ def sample(layer: Layer, head: int, side: int, step: int) -> dict[str, Any]:
     return numbers(shrink_columns(rows[0], min(side, layer.n_keys)), exact=False)
 
 
-def numbers(matrix: np.ndarray, *, exact: bool = True) -> dict[str, Any]:
-    """A matrix as it goes to the page: float32, or roots of one byte each (see `compress`)."""
-    values = matrix.astype("<f4").tobytes() if exact else compress(matrix)
+def numbers(
+    matrix: np.ndarray, *, exact: bool = True, rest: np.ndarray | None = None
+) -> dict[str, Any]:
+    """A matrix as it goes to the page: float32, or roots of one byte each (see `compress`).
+
+    rest: what of each query's attention goes to no key, (query,); it stands behind the cells.
+    """
+    sent = matrix if rest is None else np.append(matrix, rest)
+    values = sent.astype("<f4").tobytes() if exact else compress(sent)
     return {"rows": matrix.shape[0], "columns": matrix.shape[1], "exact": exact, "values": values}
 
 
@@ -160,7 +171,13 @@ def as_answer(cells: dict[str, Any]) -> Answer:
 
 def as_matrix(cells: dict[str, Any]) -> np.ndarray:
     """What exact `numbers` hold, float32 (rows, columns)."""
-    return np.frombuffer(cells["values"], "<f4").reshape(cells["rows"], cells["columns"])
+    shape = cells["rows"], cells["columns"]
+    return np.frombuffer(cells["values"], "<f4", shape[0] * shape[1]).reshape(shape)
+
+
+def as_rest(cells: dict[str, Any]) -> np.ndarray:
+    """What of each query goes to no key, as exact `numbers` hold it, (query,); empty for none."""
+    return np.frombuffer(cells["values"], "<f4")[cells["rows"] * cells["columns"] :]
 
 
 def closer_look(layer: Layer, head: int, question: dict[str, Any]) -> Answer:
@@ -224,7 +241,8 @@ def heatmap(
 
     weights:    (n_queries, n_keys), rows summing to one; an array, a nested list or a torch tensor;
                 or a captured record, of which one head is worked out piece by piece, so that 8,192
-                tokens open as fast as 512.
+                tokens open as fast as 512. Only of a record a share may go to no key (sinks): it
+                is said for each query.
     tokens:     labels of the queries, and of the keys too when key_tokens is not given.
     key_tokens: labels of the keys, for cross-attention.
     head, item: which head of a record, and which item of its batch.

@@ -31,10 +31,10 @@ def check_weights(weights: ArrayLike) -> NDArray[np.float32]:
     return np.ascontiguousarray(matrix, dtype=np.float32)
 
 
-def check_matrix(matrix: NDArray, where: str = "") -> None:
+def check_matrix(matrix: NDArray, where: str = "", sinks: bool = False) -> None:
     """Raise ValueError for numbers that are no attention matrix (query, key).
 
-    where: whose it is, for the message.
+    where: whose it is, for the message.   sinks: whether rows may sum to less than one.
     """
     if matrix.dtype.kind not in "fiub":
         raise TypeError(f"weights must be real numbers, got an array of {matrix.dtype}{where}")
@@ -50,11 +50,15 @@ def check_matrix(matrix: NDArray, where: str = "") -> None:
             f"weights must not be negative, got {matrix.min():.4g} at [{row}, {column}]{where}; "
             "are these scores from before the softmax?"
         )
-    wrong = np.flatnonzero((abs(sums - 1) > ROW_SUM_TOLERANCE) & (sums != 0))
+    off = np.maximum(sums - 1, 0) if sinks else abs(sums - 1) * (sums != 0)
+    wrong = np.flatnonzero(off > ROW_SUM_TOLERANCE)
     if len(wrong):
+        wanted = "at most 1" if sinks else "1 (or be all zero)"
+        hint = "; where a share goes to no key (sinks), give attnviz.capture's record"
+        hint = hint if sums.max() <= 1 + ROW_SUM_TOLERANCE else ""
         raise ValueError(
-            f"each row of weights must sum to 1 (or be all zero), but row {wrong[0]} sums to "
-            f"{sums[wrong[0]]:.4g} ({len(wrong)} of {len(sums)} rows do not){where}"
+            f"each row of weights must sum to {wanted}, but row {wrong[0]} sums to "
+            f"{sums[wrong[0]]:.4g} ({len(wrong)} of {len(sums)} rows do not){where}{hint}"
         )
 
 

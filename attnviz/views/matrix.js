@@ -1,5 +1,5 @@
 // A matrix of weights to point at, zoom into and walk through: cells on a canvas, labels in the DOM.
-import { clamp, LABEL, largestOf, make, makeButton, makeToken, onTheme, paint, paintLegend, pool, READ, readFloats, readRoots, tableButton, takesKeys, writeTable } from "./common.js";
+import { clamp, LABEL, largestOf, make, makeButton, makeToken, onTheme, paint, paintLegend, pool, READ, readFloats, readRoots, tableButton, takesKeys, toNoKey, writeTable } from "./common.js";
 import { shorten, visible } from "./visible.js";
 
 const CELL = 26, MAX_CELL = 44, COMFORTABLE = 280, MAX_HEIGHT = 640; // CSS pixels
@@ -11,8 +11,11 @@ const DECADES = 4; // of the logarithmic scale
 const HINT = "Point at a cell, or focus the picture and use the arrow keys. Click or Enter pins a row, Esc lets it go.";
 const ZOOM_HINT = " Wheel, + and − zoom, 0 shows all, a drag moves.";
 
-const readCells = ({ rows, columns, values, exact }) =>
-  ({ rows, columns, values: exact ? readFloats(values) : readRoots(values), rounded: !exact });
+// Behind the cells may stand what of each query goes to no key.
+function readCells({ rows, columns, values, exact }) {
+  const all = exact ? readFloats(values) : readRoots(values), n = rows * columns;
+  return { rows, columns, values: all.subarray(0, n), rest: all.subarray(n), rounded: !exact };
+}
 
 // parent: where to put it.   options: how it speaks to the view around it:
 //   ask(question) → promise of { answer, buffers }: a closer look, or a whole row
@@ -98,7 +101,7 @@ export function makeMatrix(parent, { ask, select, setColors }) {
     if (marked && (marked.query >= queries.length || marked.key >= keys.length)) marked = null;
     if (pinned && (pinned.query >= queries.length || (pinned.key ?? 0) >= keys.length)) pinned = null;
     takesKeys(canvas,
-      `${next.title || "Attention"}: ${queries.length} queries by ${keys.length} keys. ` +
+      `${next.title || "Attention"}: ${queries.length} queries by ${keys.length} keys${whole.rest.length ? ", a share of each row to no key" : ""}. ` +
       "Arrow keys move, Enter pins a row, Escape lets it go, plus and minus zoom.");
     paintLegend(legendCanvas, palette);
     layOut();
@@ -356,6 +359,8 @@ export function makeMatrix(parent, { ask, select, setColors }) {
         value.append(`largest of ${found.last - found.first + 1} × ${found.lastKey - found.firstKey + 1} weights: ${found.rounded ? "≈ " : ""}${digits(found.weight)}`);
         make(readout, "span", "attnviz-place", ` queries ${found.first}–${found.last}, keys ${found.firstKey}–${found.lastKey}`);
       }
+      const said = pinned?.query === current.query; // below
+      if (whole.rest.length && found.first === found.last && !said) make(readout, "span", "attnviz-rest", ` · ${restOf(current.query)}`);
     }
     if (!pinned || !pinnedRow?.weights) return;
     const line = make(readout, "div", "attnviz-pinned", "pinned: ");
@@ -366,6 +371,12 @@ export function makeMatrix(parent, { ask, select, setColors }) {
       makeToken(line, keys[key]);
       line.append(`\u00a0${digits(pinnedRow.weights[key])}`);
     });
+    if (whole.rest.length) line.append(` · ${restOf(pinned.query)}`);
+  }
+  // What of a query goes to no key; in a picture of changes, how much more.
+  function restOf(query) {
+    const rest = whole.rest[query], more = data.range && rest > 0 ? "+" : "";
+    return toNoKey(Math.abs(rest), (whole.rounded ? "≈ " : "") + (rest < 0 ? "−" : more));
   }
   const strongest = (weights, n) =>
     Array.from(weights.keys()).sort((a, b) => Math.abs(weights[b]) - Math.abs(weights[a]) || a - b).slice(0, n);
@@ -382,7 +393,8 @@ export function makeMatrix(parent, { ask, select, setColors }) {
     const some = strongest(weights, TABLE_ROWS).sort((a, b) => a - b);
     const which = some.length < keys.length ? `, the ${some.length} largest of ${keys.length} weights` : "";
     writeTable(node, `What “${shorten(queries[query], READ)}” (query ${query}) ${data.range ? "changed in" : "attends to"}${which}`,
-      ["position", "key", "weight"], some.map((key) => [key, keys[key], digits(weights[key])]), 1);
+      ["position", "key", "weight"], [...some.map((key) => [key, keys[key], digits(weights[key])]),
+        ...(whole.rest.length ? [["", "no key", digits(whole.rest[query])]] : [])], 1);
   }
 
   // --- the reader -----------------------------------------------------------------------------

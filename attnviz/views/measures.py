@@ -5,11 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from attnviz.views.no_key import no_key
+
 SEPARATORS = {"[SEP]", "</s>", "<|endoftext|>", "<eos>", "<sep>"}
 
 
 def measures(
-    rows: NDArray[np.float32], queries: NDArray[np.int64], keys: Sequence[str], *, same: bool
+    rows: NDArray[np.float32],
+    queries: NDArray[np.int64],
+    keys: Sequence[str],
+    *,
+    same: bool,
+    sinks: bool = False,
 ) -> dict[str, NDArray[np.float32]]:
     """Measure each head on some of its queries.
 
@@ -17,6 +24,9 @@ def measures(
     queries: (query,), their positions.
     keys:    the key tokens.
     same:    whether queries and keys are the same tokens; only then positions can be compared.
+    sinks:   whether a share of each row may go to no key. That share is then a measure of its own,
+             the mean over all queries; entropy and distance are those of what the keys share, so
+             that they mean what they mean without sinks: 0 bits for one key, whatever it got.
     Returns for each measure one number a head, (head,): the mean over the queries (without those
     that attend to nothing) of the weight on the first token, on separators such as [SEP], on the
     previous token and on the token itself; of the entropy in bits (Shannon 1948), which is 0 for
@@ -43,6 +53,9 @@ def measures(
         result[keys[separators[0]]] = mean(rows[:, :, separators].sum(-1))
     if same:
         result["itself"] = mean(rows[:, np.arange(len(queries)), queries])
+    if sinks:
+        result["to no key"] = no_key(rows).mean(1).astype(np.float32)
+        rows = rows / np.maximum(rows.sum(-1, keepdims=True), 1e-30)
     result["entropy (bits)"] = mean(_entropy(rows))
     if same:
         result["distance (tokens)"] = mean(_distance(rows, queries, n_keys))

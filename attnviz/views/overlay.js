@@ -1,5 +1,5 @@
 // Attention laid over an image, patch by patch.
-import { clamp, LABEL, make, makeToken, paint, questions, readShorts, soon, tableButton, takesKeys, writeTable } from "./common.js";
+import { clamp, LABEL, make, makeToken, paint, questions, readShorts, soon, tableButton, takesKeys, toNoKey, writeTable } from "./common.js";
 import { shorten, visible } from "./visible.js";
 
 const WIDEST = 640, HIGHEST = 400, TILE = 72; // CSS pixels: the picture, and the longer side of a head's small one
@@ -107,7 +107,8 @@ function drawLegend(canvas, palette, strength) {
 function render({ model, el }) {
   const { rows, columns, extra, first, width, height } = model.get("grid");
   const nPatches = rows * columns, nKeys = extra + nPatches;
-  const layers = model.get("layers"), tokens = model.get("tokens").map(visible), palette = model.get("palette");
+  const layers = model.get("layers"), across = nKeys + Number(layers.some(({ sinks }) => sinks)); // numbers of a row
+  const tokens = model.get("tokens").map(visible), palette = model.get("palette");
   const ofText = tokens.length > 0; // the queries are no patches
   const digits = (weight) => weight.toFixed(nKeys > 1000 ? 5 : 4);
   const hint = ofText
@@ -156,7 +157,7 @@ function render({ model, el }) {
   const { ask, stop } = questions(model);
   const kept = keepRows(model, ask);
   let shown = null; // { layer, head, query, values }: what the picture shows
-  let weights, most, colors; // of the shown head: (key,), the largest on a patch, an image of all patches
+  let weights, most, colors; // of the shown head: (key, and behind them what goes to none), the largest on a patch, an image of all patches
   let picture = null, wide = 0, high = 0; // the image; the size of the canvas
   let cursor = null, tiles = []; // the patch pointed at; the small pictures: of the mean (head null), of each head
 
@@ -179,13 +180,14 @@ function render({ model, el }) {
   function weightsOf(head) {
     const { values, layer } = shown, heads = layers[layer].heads;
     const before = model.get("one_layer") ? 0 : layers.slice(0, layer).reduce((n, one) => n + one.heads, 0);
-    const sum = new Float32Array(nKeys);
+    const sum = new Float32Array(across);
     const [from, end] = head === null ? [0, heads] : [head, head + 1];
-    for (let h = from; h < end; h++) for (let k = 0; k < nKeys; k++) sum[k] += values[(before + h) * nKeys + k];
+    for (let h = from; h < end; h++) for (let k = 0; k < across; k++) sum[k] += values[(before + h) * across + k];
     return sum.map((x) => x / (end - from) / 65535);
   }
-  const largest = (all) => all.subarray(extra).reduce((a, b) => Math.max(a, b), 0);
-  const colorsOf = (all, top) => paint(all.subarray(extra), rows, columns, palette, (x) => x / (top || 1));
+  const patchesOf = (all) => all.subarray(extra, nKeys);
+  const largest = (all) => patchesOf(all).reduce((a, b) => Math.max(a, b), 0);
+  const colorsOf = (all, top) => paint(patchesOf(all), rows, columns, palette, (x) => x / (top || 1));
 
   // Show what is selected; where its rows are not here, ask for them, and show the last ones until then.
   function follow() {
@@ -283,13 +285,15 @@ function render({ model, el }) {
       make(readout, "b", "attnviz-value", `${nameOfKey(at)}: ${digits(weights[at])}`);
       make(readout, "span", "attnviz-place", ` key ${at}`);
     }
-    if (extra) make(readout, "div", "attnviz-overlay-rest", rest());
+    if (extra || layers[shown.layer].sinks) make(readout, "div", "attnviz-overlay-rest", rest());
   }
   // Where the weight goes that the picture cannot show.
   function rest() {
     const others = Array.from({ length: extra }, (_, i) => `${nameOfKey(i)} gets ${digits(weights[i])}`);
-    const patches = weights.subarray(extra).reduce((a, b) => a + b, 0);
-    return `${others.join(", ")}, all patches together ${digits(patches)}`;
+    const patches = patchesOf(weights).reduce((a, b) => a + b, 0);
+    const said = [...others, `all patches together ${digits(patches)}`];
+    if (layers[shown.layer].sinks) said.push(toNoKey(weights[nKeys]));
+    return said.join(", ");
   }
   function fillTable(node) {
     const order = Array.from({ length: nPatches }, (_, i) => extra + i).sort((a, b) => weights[b] - weights[a] || a - b);

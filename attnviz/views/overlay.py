@@ -20,6 +20,7 @@ from attnviz.checks import check_share
 from attnviz.views.bundle import module, style
 from attnviz.views.figures import COLOR_MAP
 from attnviz.views.inputs import check_index, check_tokens, to_array
+from attnviz.views.no_key import no_key, to_no_key
 from attnviz.views.refusing import validate
 from attnviz.views.source import check_layers, check_one_size
 from attnviz.views.view import Answer, View
@@ -49,7 +50,7 @@ class OverlayView(View):
 
     picture = traitlets.Bytes().tag(sync=True)  # PNG, at most SIDE × SIDE
     grid = traitlets.Dict().tag(sync=True)  # rows, columns, extra, first query, width, height
-    layers = traitlets.List().tag(sync=True)  # the name and the heads of each
+    layers = traitlets.List().tag(sync=True)  # the name and the heads of each, and has it sinks
     tokens = traitlets.List(traitlets.Unicode()).tag(sync=True)  # queries that are no patches
     one_layer = traitlets.Bool().tag(sync=True)  # rows come layer by layer: all would be too much
     rows = traitlets.Dict().tag(sync=True)  # of one query, as it was asked for last
@@ -71,7 +72,8 @@ class OverlayView(View):
         grid = check_grid(pixels.shape[:2], patch, self._n_keys)
         tokens = _check_queries(self._n_queries, self._n_keys, tokens)
         heads = [layer.heads for layer in self._layers]
-        one_layer = not fits(sum(heads), max(heads), self._n_keys)
+        self._sinks = any(layer.sinks for layer in self._layers)
+        one_layer = not fits(sum(heads), max(heads), self._n_keys + self._sinks)
         middle = grid["rows"] // 2 * grid["columns"] + grid["columns"] // 2
         self._first = 0 if tokens or grid["extra"] else middle
         super().__init__(
@@ -79,7 +81,10 @@ class OverlayView(View):
             tokens=tokens,
             one_layer=one_layer,
             grid={**grid, "first": self._first},
-            layers=[{"name": layer.name, "heads": layer.heads} for layer in self._layers],
+            layers=[
+                {"name": layer.name, "heads": layer.heads, "sinks": layer.sinks}
+                for layer in self._layers
+            ],
             picture=as_png(pixels),
             rows=self._read(self._first, len(heads) - 1 if one_layer else None),
         )
@@ -90,15 +95,16 @@ class OverlayView(View):
         Raises RuntimeError when these weights were not asked for before and the record was freed.
         """
         layer, head, query = self._shown()
-        weights, extra = self._weights(), self.grid["extra"]
+        row, extra = self._row(), self.grid["extra"]
         of = f"head {head}" if head is not None else f"mean of {self._layers[layer].heads} heads"
         figure = overlay_figure(
             np.asarray(Image.open(io.BytesIO(self.picture)).convert("RGB")),
-            weights[extra:].reshape(self.grid["rows"], self.grid["columns"]),
+            row[extra : self._n_keys].reshape(self.grid["rows"], self.grid["columns"]),
             strength=self.strength,
             outlined=None if self.tokens or query < extra else query - extra,
         )
         said = f"{self._name(query)}: layer {layer}, {of}"
+        said += f"\n{to_no_key(row[-1])}" if self._layers[layer].sinks else ""
         dress(figure.axes[0].set_title(f"{plain(self.title)}\n{said}" if self.title else said))
         return figure
 
@@ -126,9 +132,15 @@ class OverlayView(View):
         return {"query": query, "layer": layer} if self.one_layer else {"query": query}
 
     def _read(self, query: int, layer: int | None = None) -> dict[str, Any]:
-        """The rows of one query: 16 bits for each layer (or the one), head and key."""
+        """The rows of one query: 16 bits for each layer (or the one), head and key.
+
+        With sinks in any layer, what goes to no key stands behind the keys.
+        """
         layers = self._layers if layer is None else [self._layers[layer]]
-        parts = [one.rows(slice(None), slice(query, query + 1)) for one in layers]
+        parts = [one.rows(slice(None), slice(query, query + 1))[:, 0] for one in layers]
+        if self._sinks:
+            rests = [no_key(rows) * one.sinks for rows, one in zip(parts, layers, strict=True)]
+            parts = [np.column_stack(both) for both in zip(parts, rests, strict=True)]
         return {"query": query, "layer": layer, "values": b"".join(map(pack, parts))}
 
     def _known(self) -> dict[str, Any]:
@@ -136,11 +148,11 @@ class OverlayView(View):
         question = self._question()
         return self.rows if question.items() <= self.rows.items() else self._read(**question)
 
-    def _weights(self) -> NDArray[np.float64]:
-        """The weights that the view shows, (key,)."""
+    def _row(self) -> NDArray[np.float64]:
+        """The weights that the view shows, (key,), and, with sinks, what goes to no key."""
         layer, head, _ = self._shown()
         heads = [one.heads for one in self._layers]
-        rows = unpack(self._known()["values"]).reshape(-1, self._n_keys)
+        rows = unpack(self._known()["values"]).reshape(-1, self._n_keys + self._sinks)
         start = 0 if self.one_layer else sum(heads[:layer])
         rows = rows[start : start + heads[layer]]
         return rows.mean(0) if head is None else rows[head]
@@ -397,7 +409,8 @@ def overlay(
     than 1 MB). The rows of other queries are sent when the reader asks for them. A saved page holds
     as many as fit in 8 MB, the chosen one, [CLS] and the middle of the image first.
     Returns the widget; its `selection` follows the clicks, its `save` writes a page or a figure.
+    Where a share goes to no key (sinks), it is said for each query.
     Raises TypeError or ValueError for weights, an image or a patch that are none or do not fit
-    together; IndexError for an item that is not in the batch.
+    together, or records of several forward passes; IndexError for an item that is not in the batch.
     """
     return OverlayView(seen, image, patch, tokens=tokens, item=item, title=title)

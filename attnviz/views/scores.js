@@ -1,5 +1,5 @@
 // Attention weights taken apart: query times key in each dimension, the score, the mask, the softmax.
-import { asNumber, asWord, clamp, LABEL, make, makeToken, onTheme, questions, READ, readFloats, soon, tableButton, takesKeys, writeTable } from "./common.js";
+import { asNumber, asWord, clamp, LABEL, make, makeToken, onTheme, questions, READ, readFloats, soon, tableButton, takesKeys, toNoKey, writeTable } from "./common.js";
 import { shorten, visible } from "./visible.js";
 
 const LINE = 28, LABELS = [120, 168], NUMBER = 56, WEIGHT = 104, BETWEEN = 12, EDGE = 6, SCROLLBAR = 16; // CSS pixels
@@ -16,10 +16,10 @@ function say(x, places = 2) {
 const count = (n) => n.toLocaleString("en");
 const inBrackets = (text) => (text.startsWith("−") ? `(${text})` : text);
 
-function readScores({ query, keys, log_sum: logSum, changed, masked }, buffers) {
+function readScores({ query, keys, log_sum: logSum, changed, masked, rest }, buffers) {
   const [q, k, dots, bias, softmax, weights] = buffers.map(readFloats);
   const d = q.length, products = k.map((x, i) => x * q[i % d]);
-  return { query, keys, logSum: asNumber(logSum), changed, masked, d, q, k, products, dots, bias, softmax, weights };
+  return { query, keys, logSum: asNumber(logSum), changed, masked, rest, d, q, k, products, dots, bias, softmax, weights };
 }
 const largestSize = (values) => values.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
 
@@ -166,11 +166,12 @@ function render({ model, el }) {
     const n = keys.length, sum = shown.weights.reduce((a, b) => a + b, 0), held = model.get("held");
     const parts = [shown.keys.length < n ? `${count(shown.keys.length)} of ${count(n)} keys shown, ${sum.toFixed(2)} of the weight` : `all ${count(n)} keys shown`];
     if (shown.masked) parts.push(`${count(shown.masked)} masked out`);
+    if (shown.rest !== null) parts.push(toNoKey(shown.rest));
     if (held.length) parts.push(`this page holds the queries ${count(held[0])} to ${count(held[1])}`);
     summary.textContent = parts.join(" · ");
     const z = shown.logSum === null ? null : say(shown.logSum, 3);
     formula.textContent = z === null ? "" :
-      `score = q·k × ${scaleText()}${isBiased() ? " + bias" : ""} · softmax = exp(score − ${inBrackets(z)}), as exp(score) adds up to exp(${z}) over all keys`;
+      `score = q·k × ${scaleText()}${isBiased() ? " + bias" : ""} · softmax = exp(score − ${inBrackets(z)}), as exp(score) adds up to exp(${z}) over all keys${shown.rest === null ? "" : " and the sinks"}`;
     const off = largestSize(shown.weights.map((w, i) => w - shown.softmax[i]));
     notice.textContent =
       shown.logSum === null ? "This query may attend to nothing: all its keys are masked out."

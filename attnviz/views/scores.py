@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from attnviz.views.bundle import module, style
 from attnviz.views.inputs import check_labels
+from attnviz.views.no_key import to_no_key
 from attnviz.views.scores_figure import scores_figure
 from attnviz.views.scores_row import ScoreRow, read_rows
 from attnviz.views.source import Layer, check_head, check_layers
@@ -69,6 +70,7 @@ class ScoresView(View):
         if len(keys) < len(self.key_tokens):
             share = f"{row.weights.sum():.2f} of the weight"
             title += f" ({len(keys)} of {len(self.key_tokens)} keys, {share})"
+        title += f", {to_no_key(row.rest)}" if row.rest is not None else ""
         return scores_figure(row, self.query_tokens[row.query], keys, self.scale, title)
 
     def _sizes(self) -> dict[str, int]:
@@ -151,7 +153,8 @@ def scores(
     """Take attention weights apart: where does the weight of a query and a key come from?
 
     For a query that the reader chooses, each key with its vector, the product of query and key in
-    each dimension, their sum q·k, the scaled score, what a mask or a bias adds, and the weight.
+    each dimension, their sum q·k, the scaled score, what a mask or a bias adds, and the weight; and
+    what goes to no key, where there are sinks.
 
     record:     one captured record that has queries and keys.
     tokens:     labels of the queries, and of the keys too when key_tokens is not given.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnviz.views.inputs import check_matrix, to_array
+from attnviz.views.no_key import no_key
 from attnviz.views.view import Answer
 
 SHOWN = 64  # keys of a query that are sent: those with the largest weights
@@ -23,10 +24,11 @@ class ScoreRow:
     q:       (d_k,).   k: (n, d_k).   dots: (n,), q · k.
     bias:    (n,), what is added to the scaled scores; −inf for a key that is masked out.
     softmax: (n,), of the scores of all keys.   log_sum: log of the sum of exp(score) over all keys,
-             or None where all are masked out.
+             and sinks, or None where all are masked out.
     weights: (n,), the record's own.   changed: "edit" where an edit made other weights of the
              softmax, "other" where they differ from it for another reason, or "".
     masked:  how many of all keys are masked out.
+    rest:    with sinks, what of the row goes to no key; or None.
     """
 
     query: int
@@ -40,6 +42,7 @@ class ScoreRow:
     log_sum: float | None
     changed: str
     masked: int
+    rest: float | None = None
 
     def packed(self) -> Answer:
         """The row as it goes to the page: at most (SHOWN + 1) × (d_k + 4) + d_k numbers."""
@@ -49,6 +52,7 @@ class ScoreRow:
             "log_sum": self.log_sum,
             "changed": self.changed,
             "masked": self.masked,
+            "rest": self.rest,
         }
         parts = (self.q, self.k, self.dots, self.bias, self.softmax, self.weights)
         return said, [part.astype("<f4").tobytes() for part in parts]
@@ -72,20 +76,27 @@ def read_rows(
     """
     part = record.part(item, slice(head, head + 1))
     weights = to_array(part.tile(slice(queries.start, queries.stop), slice(None)))[0, 0]
-    check_matrix(weights, f" (counted from query {queries.start})")
+    check_matrix(weights, f" (counted from query {queries.start})", part.sinks)
     k = to_array(part.key[0, 0])
+    unedited = replace(part, changes={}) if part.sinks else None
     for query, row in zip(queries, weights, strict=True):
-        yield _take_apart(part, query, k, row, [] if key is None else [key])
+        found = _take_apart(part, query, k, row, [] if key is None else [key], unedited)
+        yield replace(found, rest=float(no_key(row))) if part.sinks else found
 
 
 def _take_apart(
-    part: Any, query: int, k: NDArray, weights: NDArray, always: Sequence[int]
+    part: Any, query: int, k: NDArray, weights: NDArray, always: Sequence[int], unedited: Any
 ) -> ScoreRow:
-    """One query's row; weights: (key,).   always: keys that must be among those of the result."""
+    """One query's row; weights: (key,).   always: keys that must be among those of the result.
+
+    unedited: the record before its edits, where it has sinks.
+    """
     q = to_array(part.query[0, 0, query])
     dots = k @ q
     bias = _bias(part, query, len(k))
     softmax, log_sum = _softmax(dots, part.scale, bias)
+    if unedited is not None:
+        softmax, log_sum = _beside_sinks(softmax, log_sum, to_array(unedited.row(query))[0, 0])
     off = float(np.abs(softmax - weights).max())
     edited = "" if off <= 1e-6 else "edit"  # nan too is no softmax that was kept
     changed = edited if part.changes else "" if off <= ROUNDED else "other"
@@ -111,6 +122,19 @@ def _bias(part: Any, query: int, n_keys: int) -> NDArray[np.float64]:
         mask = to_array(rows[query] if len(rows) > 1 else rows[0])
         bias += np.where(mask, 0.0, -np.inf) if mask.dtype == bool else mask
     return bias
+
+
+def _beside_sinks(
+    softmax: NDArray, log_sum: float | None, weights: NDArray
+) -> tuple[NDArray, float | None]:
+    """The softmax, and the log of what it divides by, with sinks beside the keys.
+
+    weights: (key,), as the model wrote them out; the sinks' scores are known by what is missing.
+    """
+    shared = float(weights.sum(dtype=np.float64))
+    if log_sum is not None:
+        log_sum = log_sum - np.log(shared) if shared > 0 else np.inf
+    return softmax * shared, log_sum
 
 
 def _softmax(dots: NDArray, scale: float, bias: NDArray) -> tuple[NDArray, float | None]:

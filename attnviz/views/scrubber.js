@@ -116,12 +116,14 @@ function render({ model, el }) {
 
   let open = null, asked = 0; // the head that is shown: its place, and its numbers at all steps
   function take(layer, head, { rows, columns, exact, values }) {
-    const most = largestOf(exact ? readFloats(values) : readRoots(values), 0) || 1;
-    open = { layer, head, rows, columns, exact, values, most };
+    open = { layer, head, rows, columns, exact, values };
+    const size = rows * columns; // behind the cells of a step may stand what goes to no key
+    const largestAt = ({ values: at }) => largestOf((exact ? readFloats(at) : readRoots(at)).subarray(0, size), 0);
+    open.most = Math.max(...steps.map((_, i) => largestAt(cellsAt(i)))) || 1;
     show();
   }
   function cellsAt(i) {
-    const { rows, columns, exact, values } = open, size = rows * columns * (exact ? 4 : 1);
+    const { rows, columns, exact, values } = open, size = values.byteLength / steps.length;
     return { rows, columns, exact, values: new DataView(values.buffer, values.byteOffset + i * size, size) };
   }
   function show() {

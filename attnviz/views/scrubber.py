@@ -73,26 +73,29 @@ class ScrubberView(ColouredView):
             losses=[None if loss is None else float(loss) for loss in at_steps],
             curve=as_curve(self._losses),
             selection={"layer": 0, "head": 0},
-            cells=_numbers(self._opened()),
+            cells=_numbers(*self._opened()),
         )
 
     def figure(self) -> Figure:
         """The open head at up to six of the steps, in the same colours, above the loss."""
         name = "layer {}, head {}".format(*self._open)
         return scrubber_figure(
-            self._opened(),
+            self._opened()[0],
             self.steps,
             (self.query_tokens, self.key_tokens),
             self._losses,
             f"{self.title}\n{name}" if self.title else name,
         )
 
-    def _read(self, layer: int, head: int, side: int) -> NDArray[np.float32]:
-        """One head at all steps, (step, row, column): the largest weight of each patch."""
+    def _read(self, layer: int, head: int, side: int) -> tuple[NDArray, NDArray]:
+        """One head at all steps: the largest weight of each patch, (step, row, column), and what of
+        each query goes to no key, (step, query), without any query where there are no sinks."""
         whole = (0, self._shape[0]), (0, self._shape[1])
-        return np.stack([seen[layer].window(head, *whole, side)[0] for seen in self._snapshots])
+        seen = [layers[layer] for layers in self._snapshots]
+        rests = [one.rest(head) if any(s.sinks for s in seen) else [] for one in seen]
+        return np.stack([one.window(head, *whole, side)[0] for one in seen]), np.stack(rests)
 
-    def _opened(self) -> NDArray[np.float32]:
+    def _opened(self) -> tuple[NDArray, NDArray]:
         """The head that is open, kept so that it outlives a capture that is freed."""
         if self._known is None or self._known[0] != self._open:
             self._known = self._open, self._read(*self._open, self._side)
@@ -134,8 +137,8 @@ class ScrubberView(ColouredView):
             case {"open": place, **more} if not more:
                 layer, head = check_place(self._snapshots[0], place)
                 if self._open == (layer, head):
-                    return as_answer(_numbers(self._opened()))
-                return as_answer(_numbers(self._read(layer, head, self._side)))
+                    return as_answer(_numbers(*self._opened()))
+                return as_answer(_numbers(*self._read(layer, head, self._side)))
             case {"of": place, "at": number, **closer}:
                 layers = self._snapshots[check_index("at", number, len(self._snapshots))]
                 layer, head = check_place(layers, place)
@@ -156,8 +159,8 @@ class ScrubberView(ColouredView):
         side = self._side if exact else max(1, min(self._side, isqrt(PAGE // heads)))
         for i, layer in enumerate(self.layers):
             for head in range(layer["heads"]):
-                cells = self._read(i, head, side)
-                yield {"open": [i, head]}, as_answer(_numbers(cells, exact=exact))
+                sent = _numbers(*self._read(i, head, side), exact=exact)
+                yield {"open": [i, head]}, as_answer(sent)
 
     def __repr__(self) -> str:
         n = f"{len(self.steps)} snapshots, {len(self.layers)} layers"
@@ -185,10 +188,10 @@ def _listed(steps: Sequence[int]) -> str:
     return ", ".join(some if len(some) <= 8 else [*some[:6], "…", some[-1]])
 
 
-def _numbers(cells: NDArray[np.float32], *, exact: bool = True) -> dict[str, Any]:
-    """A head at all steps as it goes to the page, the steps one below the other."""
-    below = cells.reshape(-1, cells.shape[2])
-    return numbers(below, exact=exact) | {"rows": cells.shape[1]}
+def _numbers(cells: NDArray, rests: NDArray, *, exact: bool = True) -> dict[str, Any]:
+    """A head at all steps as it goes to the page: each step's cells, and behind them its rest."""
+    steps = np.concatenate([cells.reshape(len(cells), -1), rests], 1, dtype=np.float32)
+    return numbers(steps, exact=exact) | {"rows": cells.shape[1], "columns": cells.shape[2]}
 
 
 def scrubber(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnviz.views.inputs import check_index, check_matrix, to_array
+from attnviz.views.no_key import no_key
 
 BLOCK = 2**22  # weights held at once while many are read: 16 MB of float32, near the processor
 
@@ -19,6 +20,7 @@ class Layer:
     name: where it is in the model, or "".   heads, n_queries, n_keys: sizes.
     read: from slices of heads and of queries to their weights (head, query, key).
     is_self: whether the queries and the keys are the same tokens, as far as is known.
+    sinks: whether a share of each row may go to no key.
     """
 
     name: str
@@ -27,16 +29,27 @@ class Layer:
     n_keys: int
     read: Callable[[slice, slice], Any]
     is_self: bool
+    sinks: bool = False
 
     def rows(self, heads: slice, queries: slice) -> NDArray[np.float32]:
         """All weights of some heads' queries, (head, query, key); slices may have a step.
 
-        Raises ValueError for rows that are not finite, not positive, or do not sum to one.
+        Raises ValueError for rows that are not finite, not positive, or do not sum to one (with
+        sinks: sum to more).
         """
         rows = to_array(self.read(heads, queries))
         for i, head in enumerate(rows):
-            check_matrix(head, f" (head {range(self.heads)[heads][i]} of {self.name or 'a layer'})")
+            where = f" (head {range(self.heads)[heads][i]} of {self.name or 'a layer'})"
+            check_matrix(head, where, self.sinks)
         return np.ascontiguousarray(rows, dtype=np.float32)
+
+    def rest(self, head: int) -> NDArray[np.float32]:
+        """What of each query's attention goes to no key, (query,); nothing without sinks."""
+        rest = np.zeros(self.n_queries, np.float32)
+        if self.sinks:
+            for start, rows in self.blocks(slice(head, head + 1), 0, self.n_queries):
+                rest[start : start + rows.shape[1]] = no_key(rows[0])
+        return rest
 
     def blocks(self, heads: slice, first: int, last: int) -> Iterator[tuple[int, NDArray]]:
         """The rows of the queries from first up to last, in blocks: (first query, rows)."""
@@ -110,13 +123,17 @@ def compress(weights: NDArray) -> bytes:
     return np.round(np.sqrt(np.clip(weights, 0, 1)) * 255).astype(np.uint8).tobytes()
 
 
+_NO_WEIGHTS = "models with fused attention return no weights, use attnviz.capture to see them"
+
+
 def check_layers(seen: object, item: int = 0) -> list[Layer]:
     """Return the layers of what a reader brings, or raise.
 
     seen: a capture, records, or for each layer an array or tensor (batch, head, query, key) or
           (head, query, key), such as transformers' `outputs.attentions`.
     item: which of the batch.
-    Raises TypeError or ValueError for anything else, and IndexError for an item that is not there.
+    Raises TypeError or ValueError for anything else, and for records of more than one pass, whose
+    layers would look like those of a deeper model; IndexError for an item that is not there.
     """
     wanted = (
         "seen must be a capture, a record, or a list with one array (batch, head, query, key) or "
@@ -127,17 +144,26 @@ def check_layers(seen: object, item: int = 0) -> list[Layer]:
     if _is_record(seen):
         seen = [seen]
     if seen is None:
-        raise TypeError(
-            f"{wanted}, got None; models with fused attention return no weights, "
-            "use attnviz.capture to see them"
-        )
+        raise TypeError(f"{wanted}, got None; {_NO_WEIGHTS}")
     if hasattr(seen, "shape"):
         raise TypeError(f"{wanted}, got one array of shape {tuple(seen.shape)}: write [array]")
     if isinstance(seen, str) or not isinstance(seen, Sequence):
         raise TypeError(f"{wanted}, got {type(seen).__name__}")
-    if not len(seen):
-        raise ValueError(f"{wanted}, got none: no attention was captured")
+    if not len(seen) or any(one is None for one in seen):
+        got = "None for a layer" if len(seen) else "none"
+        raise ValueError(f"{wanted}, got {got}; {_NO_WEIGHTS}")
+    _check_one_pass(seen)
     return [_layer(one, int(item), f"seen[{i}]", wanted) for i, one in enumerate(seen)]
+
+
+def _check_one_pass(seen: Sequence) -> None:
+    passes = sorted({one.pass_number for one in seen if _is_record(one)})
+    if len(passes) > 1:
+        raise ValueError(
+            f"seen has records of {len(passes)} forward passes ({passes[0]} to {passes[-1]}): "
+            "choose one pass, such as [record for record in seen if record.pass_number == "
+            f"{passes[0]}]"
+        )
 
 
 def check_one_size(layers: list[Layer]) -> tuple[int, int]:
@@ -147,10 +173,19 @@ def check_one_size(layers: list[Layer]) -> tuple[int, int]:
         if (layer.n_queries, layer.n_keys) != first:
             raise ValueError(
                 f"all layers must have the same queries and keys, but seen[0] has {first[0]} × "
-                f"{first[1]} and seen[{i}] {layer.n_queries} × {layer.n_keys}: choose some, such "
-                'as [record for record in seen if record.kind == "self"]'
+                f"{first[1]} and seen[{i}] {layer.n_queries} × {layer.n_keys}: choose some"
+                + (_choice(layers) if layers[0].name else "")
             )
     return first
+
+
+def _choice(layers: list[Layer]) -> str:
+    """Which records to choose, so that all have one size: self-attentions, if that is enough."""
+    sizes = {(layer.n_queries, layer.n_keys) for layer in layers if layer.is_self}
+    queries, keys = layers[0].n_queries, layers[0].n_keys
+    test = f"(record.n_queries, record.n_keys) == ({queries}, {keys})"
+    test = 'record.kind == "self"' if len(sizes) == 1 else test
+    return f", such as [record for record in seen if {test}]"
 
 
 def check_head(layer: Layer, head: int, name: str = "head") -> int:
@@ -179,7 +214,7 @@ def _layer(one: Any, item: int, place: str, wanted: str) -> Layer:
             return one.part(item, heads).tile(queries, slice(None))[0]
 
         sizes = one.heads, one.n_queries, one.n_keys
-        return Layer(one.path, *sizes, read_record, one.kind == "self")
+        return Layer(one.path, *sizes, read_record, one.kind == "self", one.sinks)
     if not hasattr(one, "shape"):
         one = _as_array(one, place) if isinstance(one, list | tuple) else one
     shape = tuple(getattr(one, "shape", ()))

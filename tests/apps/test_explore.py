@@ -551,7 +551,7 @@ class TestSaving:
         model, tokenizer = make_ours(words=True)
         after = weights(model, tokenizer.encode(TEXT).ids, view.changes)
         assert np.allclose(drawn[0][0], after[0][1], atol=1e-6)
-        assert drawn[0][1:] == (view.tokens, view.says, "layer 0, head 1")
+        assert drawn[0][1:] == (view.tokens, view.says, "layer 0, head 1", "")
         assert not drawn[1][0].any()
         assert drawn[1][3] == "a $title$"
 

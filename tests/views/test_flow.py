@@ -104,7 +104,8 @@ class TestWhatIsSent:
 
     def test_names_and_sizes(self):
         view = flow(records(2, 3, 5), names(5), title="two layers")
-        assert view.layers == [{"name": f"layer.{i}", "heads": 3} for i in range(2)]
+        layers = [{"name": f"layer.{i}", "heads": 3, "sinks": False} for i in range(2)]
+        assert view.layers == layers
         assert (view.title, view.query_tokens, view.key_tokens) == ("two layers", *[names(5)] * 2)
         assert view.heads == [0, 1, 2]
         assert (view.threshold, view.links) == (0.05, "all")
@@ -349,7 +350,7 @@ class TestBadInput:
         ("arguments", "error", "message"),
         [
             ((None, TOKENS), TypeError, "seen must be a capture.*got None"),
-            (([], TOKENS), ValueError, "got none: no attention was captured"),
+            (([], TOKENS), ValueError, "got none; models with fused attention"),
             (([dirichlet(1, 4, 4)], TOKENS), ValueError, "tokens must have one label.*4.*got 7"),
             (([dirichlet(1, 7, 4)], TOKENS), ValueError, "give key_tokens"),
             (([dirichlet(1, 7, 7) * 2], TOKENS), ValueError, "must sum to 1.*head 0"),
@@ -435,7 +436,7 @@ class TestFigure:
         wanted = long_view._layers[1].rows(slice(None), slice(600, 664))
         assert len(curves(long_view)) == (wanted[:, :, :64] >= 0.01).sum()
         assert stubs(long_view) == list(range(64))
-        _, outside = long_view._cut(1, 600, 0)
+        _, outside, _ = long_view._cut(1, 600, 0)
         assert outside == pytest.approx(wanted[:, :, 64:].sum(2), abs=1e-3)
         long_view.selection = {"query": 603}
         assert stubs(long_view) == [3]

@@ -72,7 +72,7 @@ class TestWhatIsSent:
         av.heatmap([[0.25, 0.75]], ["q"], ["a", "b"], title="t")._repr_mimebundle_()
         weights, *labels = drawn[0]
         assert weights.tolist() == [[0.25, 0.75]]
-        assert labels == [["q"], ["a", "b"], "t"]
+        assert labels == [["q"], ["a", "b"], "t", ""]
 
     @pytest.mark.slow
     @pytest.mark.parametrize("token", ["猫", "x" * 300, "\ud800", ""])

@@ -77,7 +77,7 @@ class TestWhatIsSent:
     def test_the_grid(self, view):
         size = {"rows": 2, "columns": 3, "extra": 1, "height": 32, "width": 48}
         assert view.grid == {**size, "first": 0}
-        assert view.layers == [{"name": "", "heads": 3}] * 2
+        assert view.layers == [{"name": "", "heads": 3, "sinks": False}] * 2
         assert view.tokens == []
         assert view.title == "A picture"
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+import attnviz as av
+from attnviz.layers import MultiHeadAttention
 from attnviz.seeing import AttentionRecord
 from attnviz.views import source
 from attnviz.views.source import (
@@ -226,11 +228,11 @@ BAD = {
     "a string": ("model", TypeError, "got str"),
     "a number": (3, TypeError, "got int"),
     "a dict": ({0: GOOD}, TypeError, "got dict"),
-    "nothing": ([], ValueError, "got none: no attention was captured"),
+    "nothing": ([], ValueError, "got none; models with fused attention"),
+    "no weights": ((None, None), ValueError, r"got None for a layer; .* use attnviz\.capture"),
     "2-D": ([GOOD, GOOD[0, 0]], ValueError, r"got seen\[1\] with shape \(5, 5\)"),
     "5-D": ([GOOD[None]], ValueError, r"got seen\[0\] with shape \(1, 2, 3, 5, 5\)"),
     "no heads": ([GOOD[:, :0]], ValueError, r"with shape \(2, 0, 5, 5\)"),
-    "None in a list": ([None], ValueError, r"got seen\[0\] with NoneType"),
     "text in a list": (["ab"], ValueError, r"got seen\[0\] with str"),
     "ragged": ([[[[0.5, 0.5], [1.0]]]], ValueError, r"seen\[0\] must be an array, got lists"),
 }
@@ -276,6 +278,39 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r"seen\[0\] has 5 × 5 and seen\[1\] 4 × 4"):
             check_one_size(layers)
         assert check_one_size(layers[:1]) == (5, 5)
+
+    @pytest.mark.parametrize(
+        "sizes",
+        [
+            [("self", 5, 5), ("cross", 5, 7), ("self", 5, 5)],  # a decoder
+            [("self", 5, 5), ("self", 4, 4)],  # two towers
+            [("self", 7, 7), ("self", 5, 5), ("cross", 5, 7)],  # an encoder and a decoder
+            [("cross", 5, 7), ("cross", 5, 9)],
+        ],
+    )
+    def test_the_records_that_an_error_advises_have_one_size(self, sizes):
+        seen = [record(kind=kind, n_queries=n, n_keys=m) for kind, n, m in sizes]
+        with pytest.raises(ValueError, match="choose some, such as") as error:
+            check_one_size(check_layers(seen))
+        chosen = eval(str(error.value).split("such as ")[1], {"seen": seen})
+        assert chosen
+        check_one_size(check_layers(chosen))
+
+    @pytest.mark.parametrize("view", [av.heads, av.flow, av.overlay])
+    def test_layers_of_two_passes_are_no_deeper_model(self, view):
+        model = MultiHeadAttention(8, 2)
+        with av.capture(model) as seen:
+            for _ in range(2):
+                model(torch.randn(1, 4, 8))
+        about = np.zeros((32, 32)) if view is av.overlay else list("abcd")
+        with pytest.raises(ValueError, match=r"2 forward passes \(0 to 1\): choose one") as error:
+            view(seen, about)
+        chosen = eval(str(error.value).split("such as ")[1], {"seen": seen})
+        assert chosen == [seen[0]]
+        view(chosen, about)
+
+    def test_records_of_several_captures_go_together(self):
+        assert len(check_layers([record(), record()])) == 2
 
     @pytest.mark.parametrize(
         ("head", "error"), [(3, ValueError), (-1, ValueError), (True, TypeError), (0.0, TypeError)]
