@@ -1,0 +1,1 @@
+"""Every architecture that is at hand, captured and edited: `python -m benchmarks.architectures`."""
