@@ -38,7 +38,7 @@ def capture(
     Raises TypeError or ValueError for what is no module, or one whose attention cannot be seen
     (compiled, scripted, or in a fused kernel of its own); ValueError at the end of the block when
     no attention was seen or a layer does not exist; RuntimeError when it ends in another thread
-    than it began in. Warns of attention modules that ran unseen.
+    than it began in. Warns of attention that ran without being seen, by module and reason.
     """
     _check_model(model)
     wanted = None if layers is None else _check_layers(layers)
