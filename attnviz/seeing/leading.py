@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -39,7 +40,7 @@ class Lead:
             return None
         return cls(tuple(n for n, _ in factors), heads)
 
-    @property
+    @cached_property
     def n_heads(self) -> int:
         return math.prod(self.sizes[i] for i in self.heads)
 
@@ -47,12 +48,12 @@ class Lead:
         """Whether a shape is that of the batch, and then of the heads."""
         return len(shape) == 2 and self.in_order and self.n_heads == shape[1]
 
-    @property
+    @cached_property
     def in_order(self) -> bool:
         """Whether the batch comes before the heads, so that a reshape is all it takes."""
         return self._order == sorted(self._order)
 
-    @property
+    @cached_property
     def _order(self) -> list[int]:
         items = [i for i in range(len(self.sizes)) if i not in self.heads]
         return [*items, *self.heads]
@@ -60,6 +61,8 @@ class Lead:
     def to_four(self, tensor: Tensor) -> Tensor:
         """A tensor (..., n, m) as (batch, heads, n, m)."""
         last = tensor.shape[-2:]
+        if self.is_plain(tensor.shape[:-2]):
+            return tensor
         turned = tensor.reshape(*self.sizes, *last)
         if not self.in_order:
             turned = turned.permute(*self._order, -2, -1)
