@@ -6,7 +6,7 @@ python -m benchmarks.architectures --only bert vit  a few, printed
 
 Each is built small with random weights, run plainly, under `capture` and under `edit`, and judged
 by attention counted below torch functions and by the weights that the models return themselves.
-They run in chunks, in processes of their own, so that a crash costs one model: some 10 minutes on
+They run in chunks, in processes of their own, so that a crash costs one model: some 15 minutes on
 two cores. Exits with 1 when anything is wrong.
 """
 
