@@ -321,7 +321,13 @@ def tolerance(dtype: torch.dtype) -> dict[str, float]:
 
 
 ALL = {name: (attend, softmax) for name, attend in (PRODUCTS | OF_MATRICES | WAYS).items()} | OTHERS
-DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["f32", "bf16"])
+DTYPES = pytest.mark.parametrize(
+    "dtype",
+    [
+        pytest.param(torch.float32, id="f32"),
+        pytest.param(torch.bfloat16, id="bf16", marks=pytest.mark.slow),
+    ],
+)
 SPELLINGS = pytest.mark.parametrize("name", ALL)
 
 

@@ -235,6 +235,7 @@ HUGGING_FACE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable")
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("kernel", ["eager", "sdpa"])
@@ -331,6 +332,7 @@ def test_a_torch_that_keeps_it_otherwise_is_refused(reentrant, x, monkeypatch):
         model(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_a_graph_keeps_no_records(reentrant, x):
     model = Stack()
