@@ -253,13 +253,6 @@ attend_with_cache = Exercise(
             partial(_attend_with_cache, further=1),
         ),
         Misconception(
-            "the keys of the past are there, but its values are not: there are more weights than "
-            "values. Both are kept, and both are joined.",
-            lambda query, key, value, past_key, past_value: _mix(
-                _scores(query, _both(past_key, key)), value, past_key.size(2) + 1
-            ),
-        ),
-        Misconception(
             "the mask has a column for each new token alone, and the scores have more: those of "
             "the past come first. Make it as large as the scores, (new, past + new).",
             _mask_of_new_alone,

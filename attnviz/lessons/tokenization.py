@@ -681,7 +681,12 @@ def _without_lengths(text: str, pieces: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _without_two_letters(text: str, pieces: Sequence[str]) -> list[tuple[int, int]]:
-    return _offsets(text, [piece[2:] for piece in pieces])
+    found, end = [], 0
+    for piece in pieces:
+        start = text.index(piece[2:], end)
+        end = start + len(piece[2:])
+        found.append((start, end))
+    return found
 
 
 def _from_the_start(text: str, pieces: Sequence[str]) -> list[tuple[int, int]]:

@@ -415,7 +415,7 @@ PLANTED = [
         fused(1, may_see=lambda token, place, past: place <= past + token + 1),
         "one step into the future",
     ),
-    ("attend_with_cache", forgotten_values, "its values are not"),
+    ("attend_with_cache", forgotten_values, "it raised RuntimeError"),
     ("attend_with_cache", small_mask, "a column for each new token alone"),
     ("keep_top_p", dropped, "that crosses the line is left out"),
     ("keep_top_p", reaching_left_out, "with which the sum reaches top_p is left out"),

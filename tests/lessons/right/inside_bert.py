@@ -268,6 +268,10 @@ EQUIVALENT = {
         "importance_by_products: squares = gradient.double().mT @ weights.double()",
         "importance_in_numpy: return np.abs(products.sum(axis=(3, 2))).mean(axis=0)",
     ),
+    "what is there before is written over, and a row more is not read": (
+        "agreement_by_places: ranks = torch.ones(2, n)",
+        "agreement_by_places: ranks = torch.zeros(3, n)",
+    ),
     "the correlation of two lists is that of the other with the one": (
         "_rank_agreement: return _correlation(_ranks(second), _ranks(first))",
         "agreement_by_counting: ranks = [(scores[:, None] > scores).sum(1).float() for "
