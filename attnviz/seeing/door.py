@@ -124,7 +124,7 @@ class Door(Entrance):
         Its first line would hand the call back to this mode, so a copy without that line's check
         runs: the same code, hence the same numbers.
         """
-        check_plain(self._path, *args, *kwargs.values())
+        check_plain(self._path(), *args, *kwargs.values())
         bound = signature(func).bind(*args, **kwargs).arguments
         names = {**func.__globals__, "has_torch_function": lambda tensors: False}
         unchecked = types.FunctionType(func.__code__, names, argdefs=func.__defaults__)
