@@ -152,9 +152,13 @@ class Account(TorchDispatchMode):
         self, func: Any, types: tuple, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if _here.unseen or types or not isinstance(func, torch._ops.OpOverload):
+        if (
+            _here.unseen
+            or not isinstance(func, torch._ops.OpOverload)
+            or any(map(_is_nested, types))
+        ):
             return self._opaque(func, args, kwargs)
-        if _is_made_of_others(func):  # in inference mode, whole functions arrive here
+        if _is_made_of_others(func) and not types:  # in inference mode, whole functions arrive here
             with self:
                 return func.decompose(*args, **kwargs)
         given = [self._of(t) for t in _tensors((*args, *kwargs.values()))]
@@ -396,6 +400,12 @@ def _storage(tensor: Tensor) -> int:
     """A number for the memory that a tensor and its views share; its own where it has none."""
     tensor = _unwrapped(tensor)
     return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else id(tensor)
+
+
+@cache
+def _is_nested(kind: type) -> bool:
+    """Whether a kind of tensor has no sizes that are numbers."""
+    return kind.__module__.startswith("torch.nested")
 
 
 @cache
