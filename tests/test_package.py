@@ -93,7 +93,7 @@ def wheel(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_wheel_is_small_and_has_all_but_the_lessons(wheel):
-    assert wheel.stat().st_size < 300_000
+    assert wheel.stat().st_size < 350_000
     sizes = {one.filename: one.compress_size for one in ZipFile(wheel).infolist()}
     viewing = ("attnviz/views/", "attnviz/seeing/", "attnviz/apps/")
     assert sum(size for name, size in sizes.items() if name.startswith(viewing)) < 180_000

@@ -244,6 +244,9 @@ class Account(TorchDispatchMode):
 
     def _factors(self, one: Known, other: Known) -> Numbers:
         first, second = one.numbers, other.numbers
+        for numbers in (first, second):
+            if numbers.spread:  # such as weights of a single key, whose product needs no sum
+                self._meet(numbers.weights, [])
         if first.raw and second.raw:  # learned tokens that are projected
             first.number = first.number or next(self._count)
             return Numbers(origin=Origin(frozenset([-first.number])))
@@ -267,7 +270,7 @@ class Account(TorchDispatchMode):
 
     def _projected(self, data: Known, features_are_summed: bool) -> Numbers:
         """Of data and a parameter: heads may be mixed so, but keys are not summed over."""
-        if features_are_summed:
+        if features_are_summed and not data.numbers.spread:
             return merged([data.numbers])
         if data.numbers.weights:
             return self._meet(data.numbers.weights, [data])

@@ -97,8 +97,8 @@ class Numbers:
 
     @property
     def attention(self) -> frozenset[Weights]:
-        """Those of the weights that were made of scores."""
-        return frozenset(own for own in self.weights if own.of_products)
+        """Those of the weights that were made of scores, as long as these are no values yet."""
+        return frozenset(own for own in self.as_they_stand if own.of_products)
 
     @property
     def as_they_stand(self) -> frozenset[Weights]:

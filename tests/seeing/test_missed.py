@@ -148,6 +148,24 @@ class TestWhatIsMissed:
             model(x())
 
 
+def test_a_single_key_hides_no_later_attention():
+    """Its weights are multiplied with the values without a sum, and are no weights from then on."""
+
+    def of_one_key(q, k, v):
+        k, v = k.mean(2, keepdim=True), v.mean(2, keepdim=True)
+        return (q @ k.mT).softmax(-1) * v
+
+    def written_out(q, k, v):
+        return (q @ k.mT).softmax(-1) @ v
+
+    model = of(of_one_key, written_out, written_out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with av.capture(model) as seen:
+            model(x())
+    assert [r.path for r in seen][-2:] == ["1", "2"]
+
+
 class TestEdits:
     @pytest.mark.parametrize("mix", [a_kernel, sparse, of_landmarks])
     def test_of_numbered_layers_are_refused(self, mix):
