@@ -270,7 +270,7 @@ class Account(TorchDispatchMode):
 
     def _projected(self, data: Known, features_are_summed: bool) -> Numbers:
         """Of data and a parameter: heads may be mixed so, but keys are not summed over."""
-        if features_are_summed and not data.numbers.spread:
+        if features_are_summed and not data.numbers.spread and not data.numbers.bent:
             return merged([data.numbers])
         if data.numbers.weights:
             return self._meet(data.numbers.weights, [data])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import (
     _get_current_dispatch_mode_stack,
@@ -37,15 +39,18 @@ class Books:
         self._known = known
         self._kind: Hashable = None
         self._first: Running | None = None  # the module with which the account was begun
+        self._asked: Counter[str] = Counter()  # attentions of the pass so far, by path
 
     def begin(self, running: Running, args: tuple, kwargs: dict | None, outermost: bool) -> None:
         """A module begins to run."""
         if outermost or self.facts is None:
             self.stop()
+            self._asked.clear()
             self._kind = kind_of_pass(running.module, args, kwargs)
             self.facts = self._known.get(self._kind) or Facts()
         if self.account is None and id(running.module) not in self.facts.modules:
             parameters = chain(self._model.parameters(), self._model.buffers())
+            torch.clear_autocast_cache()  # of weights that were cast where nothing was noted
             self.account = Account(parameters, self._path)
             self.account.__enter__()
             self._first = running
@@ -53,9 +58,10 @@ class Books:
 
     def end(self, running: Running, finished: bool, outermost: bool) -> None:
         """A module has run; finished: without an error."""
+        accounted = self.account is not None
         if running is self._first or outermost:
             self._close()
-        if outermost and finished:
+        if outermost and finished and accounted:
             self._known.keep(self._kind, self.facts)
 
     def stop(self) -> None:
@@ -84,10 +90,12 @@ class Books:
         """What is known of the attention that is passing by; None where there was no account."""
         if self.facts is None or not running.called:
             return None
-        place = path, running.asked
-        running.asked += 1
+        place = path, self._asked[path]
+        self._asked[path] += 1
         if self.account is not None:
             self.facts.found[place] = find(self.account)
+        elif place not in self.facts.found:  # this pass runs otherwise than the one before
+            self._known.forget(self._kind)
         return self.facts.found.get(place)
 
     def made(self, tensor: Tensor) -> tuple[Weights, ...]:

@@ -4,6 +4,9 @@ import sys
 import weakref
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from enum import Enum
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +17,7 @@ from attnviz.seeing.visible import check_visible
 
 _AT_MOST = 256  # kinds of passes of one model that are kept
 _NO_OWNERS = {"Module", "object"}  # of methods through which every module is called
-_PLAIN = (bool, int, float, str, type(None))
+_PLAIN = (bool, int, float, str, Enum, type(None))
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,13 @@ class Facts:
 class KnownModel:
     """What is known of a model, for as long as its modules and their settings stay.
 
-    state:  a number that changes with these.
+    state:  what changes with these.
     paths:  the names of its modules, by their ids. Torch's own layers that have no parts do not
             attend by themselves, and are left out.
     owners: the names of the classes whose methods are methods of its modules.
     """
 
-    def __init__(self, model: nn.Module, state: int):
+    def __init__(self, model: nn.Module, state: tuple):
         self.state = state
         self.paths: dict[int, str] = {}
         for name, module in model.named_modules():
@@ -70,6 +73,9 @@ class KnownModel:
             self._facts.clear()
         self._facts[kind] = facts
 
+    def forget(self, kind: Hashable) -> None:
+        self._facts.pop(kind, None)
+
 
 _models: weakref.WeakKeyDictionary[nn.Module, KnownModel] = weakref.WeakKeyDictionary()
 
@@ -86,23 +92,32 @@ def known_model(model: nn.Module) -> KnownModel:
     return known
 
 
-def _state(model: nn.Module) -> int:
-    """A number that changes with the modules of a model, their names, code and settings.
+def _state(model: nn.Module) -> tuple:
+    """What changes with the modules of a model, their names, code and settings.
 
-    Torch's own layers have no settings on which it hangs what attends.
+    Of torch's own layers only whether they are being trained may be a setting of what attends.
     """
-    state = []
+    state: list[Hashable] = []
     for name, module in model.named_modules():
         own, kind = vars(module), type(module)
-        state += name, id(module), id(getattr(kind, "forward", None)), own.get("forward")
+        code = id(getattr(kind, "forward", None)), own.get("forward")
+        state += name, id(module), *code, module.training
         if not _is_of_torch(kind):
             state.append(getattr(own.get("config"), "_attn_implementation", None))
-            for key, value in own.items():
-                if isinstance(value, _PLAIN):
-                    state.append(key != "training" and value)
-                elif callable(value):
-                    state.append(id(value))
-    return hash(tuple(state))
+            settings = ((k, v) for k, v in own.items() if k[0] != "_" or not isinstance(v, dict))
+            state += [_plain(value) for _, value in settings]
+    return tuple(state)
+
+
+def _plain(value: Any) -> Hashable:
+    """What of a setting or an argument is compared."""
+    if isinstance(value, _PLAIN):
+        return type(value), value
+    if isinstance(value, dict):
+        return tuple((key, v) for key, v in value.items() if isinstance(v, _PLAIN))
+    if isinstance(value, SimpleNamespace):
+        return _plain(vars(value))
+    return id(value) if callable(value) else type(value)
 
 
 def _is_of_torch(kind: type) -> bool:
@@ -111,13 +126,13 @@ def _is_of_torch(kind: type) -> bool:
 
 def kind_of_pass(module: nn.Module, args: tuple, kwargs: dict) -> Hashable:
     """What tells whether two calls of a module run the same attentions: sizes, kinds, settings."""
+    leaves = tree_leaves((args, kwargs))
+    first = {
+        id(t): i for i, t in reversed(list(enumerate(leaves)))
+    }  # the same tensor may come twice
     given = tuple(
-        (t.shape, t.dtype, t.device)
-        if isinstance(t, Tensor)
-        else t
-        if isinstance(t, _PLAIN)
-        else type(t)
-        for t in tree_leaves((args, kwargs))
+        (t.shape, t.dtype, t.device, first[id(t)]) if isinstance(t, Tensor) else _plain(t)
+        for t in leaves
     )
     flags = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled()
     return id(module), module.training, flags, given

@@ -17,15 +17,14 @@ class Running:
     arguments: of the method.
     changed:   whether one in it was edited.
     inner:     attentions in it and in the modules inside it.
-    asked:     how many attentions of its own were asked about.
     """
 
-    __slots__ = ("_number", "arguments", "asked", "called", "changed", "frame", "inner", "module")
+    __slots__ = ("_number", "arguments", "called", "changed", "frame", "inner", "module")
 
     def __init__(self, module: nn.Module, frame: FrameType, arguments: tuple | None = None):
         self.module, self.frame = module, frame
         self.called, self.arguments = arguments is None, arguments
-        self.changed, self.inner, self.asked, self._number = False, 0, 0, 0
+        self.changed, self.inner, self._number = False, 0, 0
 
     @property
     def number(self) -> int:

@@ -166,6 +166,27 @@ def test_a_single_key_hides_no_later_attention():
     assert [r.path for r in seen][-2:] == ["1", "2"]
 
 
+def test_products_in_other_layers_are_no_scores_later():
+    """As in state-space layers, whose products go on as features through norms and projections."""
+
+    class StateSpace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.into, self.out = nn.Linear(6, 18), nn.Linear(6, 6)
+
+        def forward(self, x):
+            b, c, values = self.into(x).chunk(3, -1)
+            mixed = (c @ b.mT).tril() @ values
+            return x + self.out(F.layer_norm(F.silu(mixed), (6,)))
+
+    model = nn.Sequential(StateSpace(), *of(seen_one, seen_one))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with av.capture(model) as seen:
+            model(x())
+    assert [(r.path, r.kind) for r in seen] == [("1", "self"), ("2", "self")]
+
+
 class TestEdits:
     @pytest.mark.parametrize("mix", [a_kernel, sparse, of_landmarks])
     def test_of_numbered_layers_are_refused(self, mix):
