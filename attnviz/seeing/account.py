@@ -19,7 +19,8 @@ from itertools import count
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from attnviz.seeing.dimensions import (
@@ -30,6 +31,7 @@ from attnviz.seeing.dimensions import (
     of_elements,
     places,
     unknown,
+    with_heads,
 )
 from attnviz.seeing.origins import Known, Numbers, Origin, Weights, merged
 
@@ -152,16 +154,13 @@ class Account(TorchDispatchMode):
         self, func: Any, types: tuple, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if (
-            _here.unseen
-            or not isinstance(func, torch._ops.OpOverload)
-            or any(map(_is_nested, types))
-        ):
+        tensors = _tensors((*args, *kwargs.values()))
+        nested = any(t.is_nested or is_lazy(t) for t in tensors)
+        if _here.unseen or nested or not isinstance(func, torch._ops.OpOverload):
             return self._opaque(func, args, kwargs)
         if _is_made_of_others(func) and not types:  # in inference mode, whole functions arrive here
-            with self:
-                return func.decompose(*args, **kwargs)
-        given = [self._of(t) for t in _tensors((*args, *kwargs.values()))]
+            return self._of_others(func, args, kwargs)
+        given = [self._of(t) for t in tensors]
         result = func(*args, **kwargs)
         self._note(func, args, given, _tensors((result,)))
         return result
@@ -190,6 +189,21 @@ class Account(TorchDispatchMode):
 
     # --- what is noted --------------------------------------------------------------------------
 
+    def _of_others(self, func: Any, args: tuple, kwargs: dict) -> Any:
+        """A function that is made of operators: these are noted, and its own result is given.
+
+        Under a mode it may choose others than without one, and its result differ in the last bits.
+        """
+        if _is_in_place(func):
+            with self:
+                return func.decompose(*args, **kwargs)
+        with torch.random.fork_rng(), self:
+            noted = func.decompose(*args, **kwargs)
+        result = _as_without_a_mode(func, args, kwargs)
+        for one, other in zip(_tensors((noted,)), _tensors((result,)), strict=True):
+            self._keep(other, self._of(one))
+        return result
+
     def _opaque(self, func: Any, args: tuple, kwargs: dict) -> Any:
         if not _here.unseen and _FUSED_ELSEWHERE.search(str(func)):
             self._fused(str(func))
@@ -197,7 +211,10 @@ class Account(TorchDispatchMode):
 
     def _note(self, func: Any, args: tuple, given: list[Known], results: list[Tensor]) -> None:
         namespace, name = func._schema.name.split("::")
-        if func.is_view or name == "_unsafe_view":
+        if name == "lift_fresh":  # a tensor that was written down
+            for made in results:
+                self._keep(made, Known(Numbers(raw=True), unknown(made), made.shape))
+        elif func.is_view or name == "_unsafe_view":
             for made in results:
                 dimensions = after(name, args, given[0].dimensions, made)
                 self._keep(made, Known(given[0].numbers, dimensions, made.shape))
@@ -250,8 +267,10 @@ class Account(TorchDispatchMode):
         if first.raw and second.raw:  # learned tokens that are projected
             first.number = first.number or next(self._count)
             return Numbers(origin=Origin(frozenset([-first.number])))
-        if first.raw or second.raw:
-            data, summed = (other, other.row) if first.raw else (one, one.column)
+        flat = len(one.shape) == len(other.shape) == 2  # so that what is learned projects
+        if first.raw or second.raw or (flat and first.is_learned != second.is_learned):
+            weight_first = first.raw or (first.is_learned and not second.raw)
+            data, summed = (other, other.row) if weight_first else (one, one.column)
             return self._projected(data, is_all(summed, True))
         one_is, other_is = first.attention, second.attention
         if one_is and other_is:
@@ -333,6 +352,8 @@ class Account(TorchDispatchMode):
         if name == "convolution":
             rest = places(unknown(result))
             return (rest[0], features(result.size(1)), *rest[2:])
+        if name in ("cat", "stack") and _are_cut_from_features(args[0]):
+            return with_heads(name, args, given[0].dimensions, len(args[0]))
         if name in _ELEMENTWISE:
             return of_elements([known.dimensions for known in given], result.shape)
         if not given:
@@ -344,6 +365,8 @@ class Account(TorchDispatchMode):
         if known is not None and known[0]() is tensor:
             return known[1]
         numbers = self._raw.get(_storage(tensor))
+        if numbers is None and isinstance(tensor, nn.Parameter):
+            numbers = Numbers(raw=True, learned=True)
         if numbers is None:
             numbers = Numbers(origin=self._new()) if tensor.is_floating_point() else Numbers()
         return self._keep(tensor, Known(numbers, unknown(tensor), tensor.shape))
@@ -364,21 +387,60 @@ def _are_scores(one: Known, other: Known) -> bool:
     return not is_all(one.column, False)
 
 
+def _are_cut_from_features(tensors: Any) -> bool:
+    """Whether tensors are parts, side by side, of the last dimension of one."""
+    first, *rest = tensors
+    step = first.size(-1) * first.stride(-1) if first.dim() else 0
+    places = ((i + 1) * step + first.storage_offset() for i in range(len(rest)))
+    return (
+        bool(rest)
+        and step > 0
+        and all(
+            t.shape == first.shape
+            and t.stride() == first.stride()
+            and t.storage_offset() == place
+            and _storage(t) == _storage(first)
+            for t, place in zip(rest, places, strict=True)
+        )
+        and first.stride(-1) == 1
+        and not first.is_contiguous()
+    )
+
+
 def _of_product(one: Known, other: Known) -> Dimensions:
     """Of a matrix product: rows of the one, columns of the other.
 
     What parameters make of data are features, and all but features are then places. With a
     dimension more these may be positions, or the weights of each head.
     """
-    if len(one.shape) == len(other.shape) == 2:
-        if other.numbers.learned:
-            return places(one.dimensions)[0], features(other.shape[1])
-        if one.numbers.learned:
-            return features(one.shape[0]), places(other.dimensions)[1]
+    if len(one.shape) == len(other.shape) and one.shape[:-2].numel() == 1:
+        if other.numbers.learned or other.numbers.is_learned:
+            return (*one.dimensions[:-2], places(one.dimensions)[-2], features(other.shape[-1]))
+        if one.numbers.learned or one.numbers.is_learned:
+            return (*one.dimensions[:-2], features(one.shape[-2]), places(other.dimensions)[-1])
     *lead, row, _ = one.dimensions
     *others, _, column = other.dimensions
     known = all(tag is not None for dim in lead for _, tag in dim)
     return (*(lead if known else others), row, column)
+
+
+def _as_without_a_mode(func: Any, args: tuple, kwargs: dict) -> Any:
+    """What a function gives in inference mode, to the last bit.
+
+    torch multiplies several rows with a parameter as one matrix; while it is in a dispatch mode it
+    does not see that this is a parameter, and may multiply them as several.
+    """
+    name = func._schema.name
+    if name not in ("aten::linear", "aten::matmul") or kwargs:
+        return func.decompose(*args, **kwargs)
+    rows, weight, *bias = args
+    contiguous = name == "aten::linear" and rows.is_contiguous()
+    if rows.dim() < 3 or weight.dim() != 2 or not weight.requires_grad or contiguous:
+        return func.decompose(*args)
+    columns = weight.t() if name == "aten::linear" else weight
+    product = rows.reshape(-1, rows.size(-1)).mm(columns)
+    product = product.view(*rows.shape[:-1], columns.size(-1))
+    return product if not bias or bias[0] is None else product.add_(bias[0])
 
 
 def _tensors(values: Iterable[Any]) -> list[Tensor]:
@@ -402,13 +464,9 @@ def _unwrapped(tensor: Tensor) -> Tensor:
 def _storage(tensor: Tensor) -> int:
     """A number for the memory that a tensor and its views share; its own where it has none."""
     tensor = _unwrapped(tensor)
+    if is_lazy(tensor):
+        return id(tensor)
     return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else id(tensor)
-
-
-@cache
-def _is_nested(kind: type) -> bool:
-    """Whether a kind of tensor has no sizes that are numbers."""
-    return kind.__module__.startswith("torch.nested")
 
 
 @cache

@@ -84,12 +84,19 @@ class FusedCall:
     ) -> "FusedCall":
         """Take the arguments as the function takes them; lead: as `Lead` has it, where known."""
         scale = 1 / math.sqrt(query.size(-1)) if scale is None else scale
-        form = query.shape[:-2]
         attn_mask = _as_plain(attn_mask, query.device)
+        form = query.shape[:-2]
+        if not enable_gqa:  # the leading dimensions may broadcast
+            form = torch.broadcast_shapes(*(t.shape[:-2] for t in (query, key, value)))
+        if form != query.shape[:-2]:
+            query, lead = query.expand(*form, *query.shape[-2:]), None
         if lead is None or enable_gqa:
             lead = Lead.plain(form)
         if enable_gqa:  # keys have fewer heads
             key, value = map(as_four, (key, value))
+            if query.dim() == 3:  # and there is no batch
+                lead = Lead(tuple(form), (0,))
+                key, value = key.transpose(0, 1), value.transpose(0, 1)
         else:  # the leading dimensions may broadcast
             key, value = (lead.to_four(t.expand(*form, *t.shape[-2:])) for t in (key, value))
         mask = None if attn_mask is None else _mask(attn_mask, lead, form)

@@ -84,6 +84,15 @@ def of_elements(several: Sequence[Dimensions], shape: Sequence[int]) -> Dimensio
     return tuple(result)
 
 
+def with_heads(name: str, args: tuple, known: Dimensions, n: int) -> Dimensions:
+    """Of n equal parts of the features, joined ("cat") or put side by side ("stack")."""
+    rank = len(known) + (name == "stack")
+    place = (args[1] if len(args) > 1 else 0) % rank
+    if name == "stack":
+        return (*known[:place], _one(n, True), *known[place:])
+    return (*known[:place], (*_one(n, True), *known[place]), *known[place + 1 :])
+
+
 def _size(dim: tuple[Factor, ...]) -> int:
     return math.prod(n for n, _ in dim)
 

@@ -59,6 +59,7 @@ _ATTENDING = {
     *(_SOFTMAX | _LOG_SOFTMAX),
 }
 _WITH_FAST_PATH = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
+_WITH_FAST_PATH_RUN = [kind.forward for kind in _WITH_FAST_PATH]
 
 
 class Door(Entrance):
@@ -316,7 +317,7 @@ class Door(Entrance):
         if id(module) not in self.paths:
             return
         if not self.hears():
-            self.note_elsewhere()
+            self.note_elsewhere(self.paths[id(module)])
             return
         frame = _frame_of_call()
         self.passes.settle(frame)
@@ -379,6 +380,7 @@ class Door(Entrance):
         module = frame.module
         return (
             isinstance(module, _WITH_FAST_PATH)
+            and type(module).forward in _WITH_FAST_PATH_RUN  # what else it does, it does once
             and not module.training
             and not frame.changed
             and not self._with_gradients

@@ -150,8 +150,8 @@ class Entrance(TorchFunctionMode):
         for block in self.blocks:
             block.ran = True
 
-    def note_elsewhere(self) -> None:
-        """Tell the blocks that the model runs where they do not hear it, unless it runs again."""
+    def note_elsewhere(self, path: str) -> None:
+        """Tell the blocks that a module runs where they do not hear it, unless it runs again."""
         if get_ident() != self.thread:
             place = f"in the thread {threading.current_thread().name!r}"
         elif self.key not in open_doors.get():
@@ -160,6 +160,9 @@ class Entrance(TorchFunctionMode):
             return
         for block in self.blocks:
             block.elsewhere = place
+        if self.stack and self.key not in open_doors.get():  # a part of the pass that runs here
+            for listener in self.listeners:
+                listener.miss(path, f"it ran {place}, and the block hears one thread")
 
 
 def _take_away_shut_doors() -> None:

@@ -96,6 +96,12 @@ class Numbers:
     number: int = 0
 
     @property
+    def is_learned(self) -> bool:
+        """Whether these are made of parameters alone, such as a product of two."""
+        inputs = self.origin.inputs
+        return bool(inputs) and not self.origin.attentions and max(inputs) < 0
+
+    @property
     def attention(self) -> frozenset[Weights]:
         """Those of the weights that were made of scores, as long as these are no values yet."""
         return frozenset(own for own in self.as_they_stand if own.of_products)

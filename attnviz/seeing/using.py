@@ -112,7 +112,8 @@ class _Capture:
             self.seen.append(record)
 
     def miss(self, path: str, reason: str) -> None:
-        self.missed[path] = reason
+        if not any(path.startswith(f"{known}.") for known in self.missed):
+            self.missed[path] = reason
 
 
 class _Edit:
@@ -153,7 +154,8 @@ class _Edit:
         self.paths.append(record.path)
 
     def miss(self, path: str, reason: str) -> None:
-        self.missed[path] = reason
+        if not any(path.startswith(f"{known}.") for known in self.missed):
+            self.missed[path] = reason
 
     def why_unused(self, layer: Layer) -> str:
         if isinstance(layer, str):

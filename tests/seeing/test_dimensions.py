@@ -56,7 +56,7 @@ TURNS = {
     "a chosen head": (lambda x: split(x)[:, :, 1], ((ITEM,), (TOKEN,), (WIDTH,))),
     "heads computed one by one": (
         lambda x: torch.stack(split(x).unbind(2), 1),
-        ((ITEM,), ((HEADS, None),), (TOKEN,), (WIDTH,)),
+        ((ITEM,), (HEAD,), (TOKEN,), (WIDTH,)),
     ),
     "a new dimension": (lambda x: split(x)[:, None], ((ITEM,), (), (TOKEN,), (HEAD,), (WIDTH,))),
     "a sum": (lambda x: split(x).sum(1), ((ITEM,), (HEAD,), (WIDTH,))),
