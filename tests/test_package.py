@@ -96,7 +96,7 @@ def test_the_wheel_is_small_and_has_all_but_the_lessons(wheel):
     assert wheel.stat().st_size < 350_000
     sizes = {one.filename: one.compress_size for one in ZipFile(wheel).infolist()}
     viewing = ("attnviz/views/", "attnviz/seeing/", "attnviz/apps/")
-    assert sum(size for name, size in sizes.items() if name.startswith(viewing)) < 180_000
+    assert sum(size for name, size in sizes.items() if name.startswith(viewing)) < 220_000
     packed = {name for name in ZipFile(wheel).namelist() if name.startswith("attnviz/")}
     files = [f for suffix in ("py", "js", "css") for f in ROOT.rglob(f"*.{suffix}")]
     wanted = {file.relative_to(ROOT.parent).as_posix() for file in files}
