@@ -13,16 +13,6 @@ from attnviz.seeing.leading import Lead
 from attnviz.seeing.record import AttentionRecord, Change, attention_weights, changed_head
 
 
-def as_four(tensor: Tensor, heads: int | None = None) -> Tensor:
-    """A tensor (..., n, m) as (batch, heads, n, m).
-
-    heads: how many heads are folded into the first of three dimensions; one when not given.
-    """
-    if tensor.dim() == 3:
-        return tensor.unflatten(0, (-1, heads)) if heads else tensor[:, None]
-    return tensor[None, None] if tensor.dim() == 2 else tensor.flatten(0, -4)
-
-
 def _as_plain(mask: Tensor | None, device: torch.device) -> Tensor | None:
     """A mask as numbers or bool, where it is one of torch's causal biases, which hold neither."""
     biases = sys.modules.get("torch.nn.attention.bias")  # where it was not imported, there are none
@@ -47,9 +37,7 @@ def in_form_of(weights: Tensor, four: Tensor, order: list[int]) -> Tensor:
 
 def _mask(mask: Tensor, lead: Lead, form: torch.Size) -> Tensor:
     """A mask as (batch, heads, query, key), where each may be 1."""
-    if mask.dim() <= 2:
-        return as_four(mask)
-    if not lead.is_plain(form):
+    if mask.dim() > 2 and not lead.is_plain(form):
         return lead.to_four(mask.expand(*form, *mask.shape[-2:]))
     return mask[(None,) * (4 - mask.dim())]
 
@@ -93,10 +81,9 @@ class FusedCall:
         if lead is None or enable_gqa:
             lead = Lead.plain(form)
         if enable_gqa:  # keys have fewer heads
-            key, value = map(as_four, (key, value))
             if query.dim() == 3:  # and there is no batch
-                lead = Lead(tuple(form), (0,))
-                key, value = key.transpose(0, 1), value.transpose(0, 1)
+                lead, key, value = Lead(tuple(form), (0,)), key[None], value[None]
+            key, value = (Lead.plain(t.shape[:-2]).to_four(t) for t in (key, value))
         else:  # the leading dimensions may broadcast
             key, value = (lead.to_four(t.expand(*form, *t.shape[-2:])) for t in (key, value))
         mask = None if attn_mask is None else _mask(attn_mask, lead, form)

@@ -50,14 +50,11 @@ from attnviz.seeing.visible import (
 _SOFTMAX = {torch.softmax, F.softmax, Tensor.softmax, torch.special.softmax}
 _LOG_SOFTMAX = {torch.log_softmax, F.log_softmax, Tensor.log_softmax, torch.special.log_softmax}
 _LIKE_SOFTMAX = {"sigmoid": "", "expit": "", "relu": "", "exp": NUMBERS}
-_WATCHED = {
-    *(F.scaled_dot_product_attention, F.multi_head_attention_forward),
-    *(_SOFTMAX | _LOG_SOFTMAX | PRODUCTS),
-}
 _ATTENDING = {
     *(F.scaled_dot_product_attention, F.multi_head_attention_forward),
     *(_SOFTMAX | _LOG_SOFTMAX),
 }
+_WATCHED = _ATTENDING | PRODUCTS
 _WITH_FAST_PATH = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
 _WITH_FAST_PATH_RUN = [kind.forward for kind in _WITH_FAST_PATH]
 
@@ -294,7 +291,7 @@ class Door(Entrance):
 
     def _changes(self, heads: int, sizes: tuple[int, int]) -> dict[int, Change]:
         """What the listeners make of the attention that is passing by: the outer edits first."""
-        path = self.paths[id(self.stack[-1].module)]
+        path = self._path()
         self.passes.attend(path, sizes)
         together: dict[int, Change] = {}
         for listener in self.listeners:
@@ -366,7 +363,8 @@ class Door(Entrance):
             self.note_run()
 
     def forget(self) -> None:
-        """Let go of the tensors that were followed."""
+        """Let go of the tensors that were followed, and of what ran apart."""
+        self.apart.clear()
         self.following.known.clear()
         self.trail.known.clear()
 

@@ -25,6 +25,7 @@ from torch.utils.hooks import RemovableHandle
 
 from attnviz.seeing.account import is_unseen
 from attnviz.seeing.facts import KnownModel
+from attnviz.seeing.naming import within
 from attnviz.seeing.passes import Passes, Running
 from attnviz.seeing.recomputing import Past
 from attnviz.seeing.record import AttentionRecord, Change
@@ -80,6 +81,7 @@ class Entrance(TorchFunctionMode):
         self.thread: int | None = get_ident()  # none when it is shut
         self.mark: Token | None = None  # of the context in which it was opened
         self.hooks: tuple[RemovableHandle, ...] = ()
+        self.apart: list[str] = []  # modules that ran in another thread than the pass around them
         self.passes = Passes(model, self.paths, known.owners)
         self.stack = self.passes.stack
 
@@ -160,7 +162,12 @@ class Entrance(TorchFunctionMode):
             return
         for block in self.blocks:
             block.elsewhere = place
-        if self.stack and self.key not in open_doors.get():  # a part of the pass that runs here
+        if not self.stack or self.key in open_doors.get():
+            return
+        if not any(
+            within(known, path) for known in self.apart
+        ):  # a part of the pass that runs here
+            self.apart.append(path)
             for listener in self.listeners:
                 listener.miss(path, f"it ran {place}, and the block hears one thread")
 

@@ -127,9 +127,9 @@ def _is_of_torch(kind: type) -> bool:
 def kind_of_pass(module: nn.Module, args: tuple, kwargs: dict) -> Hashable:
     """What tells whether two calls of a module run the same attentions: sizes, kinds, settings."""
     leaves = tree_leaves((args, kwargs))
-    first = {
-        id(t): i for i, t in reversed(list(enumerate(leaves)))
-    }  # the same tensor may come twice
+    first: dict[int, int] = {}  # the same tensor may come twice
+    for i, leaf in enumerate(leaves):
+        first.setdefault(id(leaf), i)
     given = tuple(
         (t.shape, t.dtype, t.device, first[id(t)]) if isinstance(t, Tensor) else _plain(t)
         for t in leaves

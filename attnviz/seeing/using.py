@@ -112,8 +112,7 @@ class _Capture:
             self.seen.append(record)
 
     def miss(self, path: str, reason: str) -> None:
-        if not any(path.startswith(f"{known}.") for known in self.missed):
-            self.missed[path] = reason
+        self.missed[path] = reason
 
 
 class _Edit:
@@ -154,8 +153,7 @@ class _Edit:
         self.paths.append(record.path)
 
     def miss(self, path: str, reason: str) -> None:
-        if not any(path.startswith(f"{known}.") for known in self.missed):
-            self.missed[path] = reason
+        self.missed[path] = reason
 
     def why_unused(self, layer: Layer) -> str:
         if isinstance(layer, str):

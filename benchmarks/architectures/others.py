@@ -95,26 +95,23 @@ def _torchvision(name: str) -> Builder:
 # --- diffusers ------------------------------------------------------------------------------------
 
 _BLOCK = {"num_attention_heads": 4, "attention_head_dim": 16}
+_UNET = {"sample_size": 16, "block_out_channels": (32, 64), "layers_per_block": 1}
 _IMAGE = {"hidden_states": (2, 4, 8, 8), "timestep": None}
 _DIFFUSERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "UNet2DModel": (
         {
-            "sample_size": 16,
-            "block_out_channels": (32, 64),
+            **_UNET,
             "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
             "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
-            "layers_per_block": 1,
             "attention_head_dim": 16,
         },
         {"sample": (2, 3, 16, 16), "timestep": None},
     ),
     "UNet2DConditionModel": (
         {
-            "sample_size": 16,
-            "block_out_channels": (32, 64),
+            **_UNET,
             "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
             "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-            "layers_per_block": 1,
             "cross_attention_dim": 32,
             "attention_head_dim": 4,
         },

@@ -11,23 +11,13 @@ import torch.nn.functional as F
 import transformers as hf
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from written import Written
 
 import attnviz as av
 
 BATCH, HEADS, QUERIES, KEYS, D_K, D_V = 2, 3, 5, 7, 4, 6
 GATE = torch.rand(QUERIES, KEYS, generator=torch.Generator().manual_seed(0)) + 0.5
 HIDE = torch.rand(QUERIES, KEYS, generator=torch.Generator().manual_seed(1)) > 0.7
-
-
-class Written(nn.Module):
-    """Attention from a function of queries, keys and values."""
-
-    def __init__(self, attend):
-        super().__init__()
-        self.attend = attend
-
-    def forward(self, *args: Tensor) -> Tensor:
-        return self.attend(*args)
 
 
 def qkv(dtype: torch.dtype = torch.float32, *, grad: bool = True) -> list[Tensor]:

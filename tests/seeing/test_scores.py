@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import transformers as hf
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from written import Written
 
 import attnviz as av
 from attnviz.layers import MultiHeadAttention
@@ -225,17 +226,6 @@ class TestTorchAndOurs:
 
 
 # --- written by hand ------------------------------------------------------------------------------
-
-
-class Written(nn.Module):
-    """Attention from a function of queries, keys and values."""
-
-    def __init__(self, attend):
-        super().__init__()
-        self.attend = attend
-
-    def forward(self, *args: Tensor) -> Tensor:
-        return self.attend(*args)
 
 
 def qkv(*lead: int, n_keys: int = 7, key_lead: tuple[int, ...] | None = None) -> list[Tensor]:
