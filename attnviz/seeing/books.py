@@ -61,7 +61,9 @@ class Books:
         accounted = self.account is not None
         if running is self._first or outermost:
             self._close()
-        if outermost and finished and accounted:
+        if not finished:  # what would have come after is not known
+            self._known.forget(self._kind)
+        elif outermost and accounted:
             self._known.keep(self._kind, self.facts)
 
     def stop(self) -> None:

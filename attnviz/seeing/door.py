@@ -341,7 +341,7 @@ class Door(Entrance):
         else:
             self.forget()
         outermost = not any(outer.called for outer in self.stack)
-        self.books.end(frame, output is not None, outermost)
+        self.books.end(frame, kwargs is not None, outermost)
         if outermost:
             self._tell_what_was_missed()
         if output is not None and self._has_fast_path(frame):

@@ -100,7 +100,10 @@ def _state(model: nn.Module) -> tuple:
     state: list[Hashable] = []
     for name, module in model.named_modules():
         own, kind = vars(module), type(module)
-        code = id(getattr(kind, "forward", None)), own.get("forward")
+        code = (
+            id(getattr(kind, "forward", None)),
+            id(own.get("forward")),
+        )  # which may hold the model
         state += name, id(module), *code, module.training
         if not _is_of_torch(kind):
             state.append(getattr(own.get("config"), "_attn_implementation", None))
@@ -114,7 +117,7 @@ def _plain(value: Any) -> Hashable:
     if isinstance(value, _PLAIN):
         return type(value), value
     if isinstance(value, dict):
-        return tuple((key, v) for key, v in value.items() if isinstance(v, _PLAIN))
+        return tuple((_plain(k), _plain(v)) for k, v in value.items() if isinstance(v, _PLAIN))
     if isinstance(value, SimpleNamespace):
         return _plain(vars(value))
     return id(value) if callable(value) else type(value)

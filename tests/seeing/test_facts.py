@@ -1,8 +1,11 @@
 """What one pass has taught of a model holds for the next of its kind, and for no other."""
 
 import enum
+import gc
 import threading
 import warnings
+import weakref
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -110,6 +113,60 @@ class TestAnotherKind:
         change(layer)
         with pytest.warns(UserWarning, match="0: what its softplus makes"), av.capture(model):
             model(x(), how)
+
+    def test_a_pass_that_failed_before_it_attended(self):
+        class Late(self.Either):
+            def forward(self, x):
+                if x[0, 0, 1] > 0:
+                    raise RuntimeError("in the model")
+                return super().forward(x)
+
+        class Branches(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.late = attention(), Late()
+                self.late.number = -2
+
+            def forward(self, x):
+                return self.late(x) if x[0, 0, 0] > 0 else self.first(x, x, x)[0]
+
+        model, tokens = Branches(), x()
+        for branch, fails in ((-1, -1), (1, 1)):
+            tokens[0, 0, :2] = torch.tensor([branch, fails])
+            with av.capture(model):
+                model(x() * 0)
+                with pytest.raises(RuntimeError, match="model") if fails > 0 else nullcontext():
+                    model(tokens)
+        tokens[0, 0, :2] = torch.tensor([1, -1])
+        with pytest.warns(UserWarning, match="late: what its softplus makes"), av.capture(model):
+            [model(given) for given in (x() * 0, tokens)]
+
+
+def wrapped(model):
+    forward = model.forward
+    model.forward = lambda *given: forward(*given)
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda model: None,
+        wrapped,
+        lambda model: setattr(model, "forward", model.forward),
+        lambda model: setattr(model.self_attn, "owner", {model: 0}),
+    ],
+    ids=["not at all", "by a wrapper", "by its own method", "as a key"],
+)
+def test_what_is_known_of_a_model_does_not_keep_it(hold):
+    """Also where the model's settings and functions lead back to it."""
+    model = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
+    hold(model)
+    with av.capture(model):
+        model(x())
+    watched = weakref.ref(model)
+    del model
+    gc.collect()
+    assert watched() is None
 
 
 class TestOutputs:
